@@ -1,0 +1,120 @@
+"""What may be asked of a payment. `decide` answers each command with events, or refuses it with an error."""
+
+from __future__ import annotations
+
+import msgspec
+
+from aegispay.domain.events import CaptureMode
+from aegispay.domain.methods import MethodSnapshot
+from aegispay.domain.outcomes import Evidence, Outcome
+
+
+class _Command(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+class Initiate(_Command, frozen=True, kw_only=True):
+    """Begin a payment. Amounts are integer minor units."""
+
+    merchant_id: str
+    amount_minor: int
+    currency: str
+    capture: CaptureMode
+    method: MethodSnapshot
+    candidates: tuple[str, ...]
+    request_hash: str
+    customer_id: str | None = None
+    description: str | None = None
+    return_url: str | None = None
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class StartAttempt(_Command, frozen=True, kw_only=True):
+    """Ask this gateway to authorize or charge. Refused while any earlier attempt may have had an effect."""
+
+    operation_id: str
+    gateway: str
+    token: str | None = None
+
+
+class RecordOutcome(_Command, frozen=True, kw_only=True):
+    """What a gateway call, or later evidence, says of an operation."""
+
+    operation_id: str
+    outcome: Outcome
+    evidence: Evidence = Evidence.REPLY
+    will_try_next: bool = False
+    """The caller starts the next attempt in the same commit if this one had no effect and another may be tried."""
+
+
+class StartConfirm(_Command, frozen=True, kw_only=True):
+    """The payer came back from the next action."""
+
+    operation_id: str
+    action_data: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class StartCapture(_Command, frozen=True, kw_only=True):
+    operation_id: str
+    amount_minor: int | None = None
+    """None: all that is left."""
+    final: bool = True
+    """Whether the rest of the authorisation is released with this capture."""
+
+
+class StartVoid(_Command, frozen=True, kw_only=True):
+    """Release what is authorised and not captured, or cancel while the payer acts."""
+
+    operation_id: str
+    reason: str | None = None
+    """`expired` ends the payment as EXPIRED, anything else as CANCELED."""
+
+
+class StartRefund(_Command, frozen=True, kw_only=True):
+    operation_id: str
+    amount_minor: int | None = None
+    """None: all that is left."""
+    reason: str | None = None
+
+
+class StartReversal(_Command, frozen=True, kw_only=True):
+    """Take back a late success that nobody wanted."""
+
+    operation_id: str
+    target_id: str
+
+
+class RequestReview(_Command, frozen=True, kw_only=True):
+    reason: str
+    operation_id: str | None = None
+
+
+class CloseReview(_Command, frozen=True, kw_only=True):
+    reason: str
+
+
+class OpenDispute(_Command, frozen=True, kw_only=True):
+    reference: str
+    amount_minor: int
+    reason: str = ""
+
+
+class CloseDispute(_Command, frozen=True, kw_only=True):
+    reference: str
+    won: bool
+
+
+Command = (
+    Initiate
+    | StartAttempt
+    | RecordOutcome
+    | StartConfirm
+    | StartCapture
+    | StartVoid
+    | StartRefund
+    | StartReversal
+    | RequestReview
+    | CloseReview
+    | OpenDispute
+    | CloseDispute
+)

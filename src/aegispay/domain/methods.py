@@ -1,0 +1,186 @@
+"""Payment methods: tokens first. A raw card is a value that never prints, pickles or serialises.
+
+What an event or a table may hold of a method is its `MethodSnapshot`: kind, token, brand, last four digits, expiry.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Any, NoReturn
+
+import msgspec
+
+from aegispay.domain.errors import InvalidPaymentMethod
+
+TOKEN_LENGTH_MAX = 255
+
+
+class PaymentMethodType(StrEnum):
+    """What the payer pays with."""
+
+    CARD = "card"
+    TOKEN = "token"  # noqa: S105 - the name of a kind, not a secret
+
+
+class MethodSnapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What may be kept of a payment method. Never a PAN, never a CVV."""
+
+    type: PaymentMethodType = PaymentMethodType.TOKEN
+    token: str | None = None
+    """The PSP's token, as the merchant gave it; useless without the merchant's own PSP account."""
+    brand: str | None = None
+    last4: str | None = None
+    expiry_month: int | None = None
+    expiry_year: int | None = None
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A payment method that a PSP's own fields or SDK have already turned into a token (`pm_...`, a nonce).
+
+    A token belongs to one PSP. For a payment that may fail over to another, give `by_gateway` a token for each.
+    """
+
+    value: str
+    by_gateway: dict[str, str] = msgspec.field(default_factory=dict)
+    """Gateway name to the token to use there; gateways that are not named get `value`."""
+
+    def __post_init__(self) -> None:
+        for text in (self.value, *self.by_gateway.values()):
+            if not isinstance(text, str) or not 0 < len(text) <= TOKEN_LENGTH_MAX or not text.isprintable():
+                raise InvalidPaymentMethod(f"a token is 1 to {TOKEN_LENGTH_MAX} printable characters.")
+            if looks_like_pan(text):
+                raise InvalidPaymentMethod(
+                    "the token looks like a card number.", hint="Pass Card(number=...) or a PSP's token."
+                )
+
+    def snapshot(self) -> MethodSnapshot:
+        return MethodSnapshot(type=PaymentMethodType.TOKEN, token=self.value)
+
+    def token_for(self, gateway: str) -> str | None:
+        return self.by_gateway.get(gateway, self.value)
+
+
+class Card:
+    """A raw card. It is turned into the PSP's token before anything is charged, and lives only in memory.
+
+    It has no repr of its digits, cannot be pickled, copied or encoded, and compares by identity. `expiry_year` has four digits
+    (two are taken as 20xx). Raises `InvalidPaymentMethod` for a number that fails the Luhn check, or a wrong
+    expiry or CVC; the message never quotes what was given.
+    """
+
+    __slots__ = ("__cvc", "__number", "expiry_month", "expiry_year", "holder")
+
+    def __init__(
+        self, number: str, expiry_month: int | str, expiry_year: int | str, cvc: str | None = None, holder: str | None = None
+    ):
+        digits = re.sub(r"[ -]", "", number) if isinstance(number, str) else ""
+        if not re.fullmatch(r"\d{12,19}", digits, re.ASCII) or not _luhn(digits):
+            raise InvalidPaymentMethod("the card number is not valid.")
+        try:
+            month, year = int(expiry_month), int(expiry_year)
+        except (TypeError, ValueError):
+            raise InvalidPaymentMethod("the card's expiry is not a month and a year.") from None
+        year = year + 2000 if 0 <= year < 100 else year
+        if not 1 <= month <= 12 or not 2000 <= year <= 2099:
+            raise InvalidPaymentMethod("the card's expiry is not a month and a year.")
+        if cvc is not None and not re.fullmatch(r"\d{3,4}", str(cvc), re.ASCII):
+            raise InvalidPaymentMethod("the card's CVC is not 3 or 4 digits.")
+        self.__number = digits
+        self.__cvc = None if cvc is None else str(cvc)
+        self.expiry_month = month
+        self.expiry_year = year
+        self.holder = holder
+
+    @property
+    def last4(self) -> str:
+        return self.__number[-4:]
+
+    @property
+    def brand(self) -> str:
+        return _brand(self.__number)
+
+    def expired_at(self, now_us: int) -> bool:
+        """Whether the card's last valid month (UTC) lies before this time, in microseconds since 1970."""
+        import datetime
+
+        today = datetime.datetime.fromtimestamp(now_us / 1_000_000, datetime.UTC)
+        return (self.expiry_year, self.expiry_month) < (today.year, today.month)
+
+    def reveal_number(self) -> str:
+        """The full card number, for the adapter that sends it to the PSP; nobody else calls this."""
+        return self.__number
+
+    def reveal_cvc(self) -> str | None:
+        """The CVC, for the adapter that sends it to the PSP; it is never stored."""
+        return self.__cvc
+
+    def snapshot(self) -> MethodSnapshot:
+        return MethodSnapshot(
+            type=PaymentMethodType.CARD,
+            brand=self.brand,
+            last4=self.last4,
+            expiry_month=self.expiry_month,
+            expiry_year=self.expiry_year,
+        )
+
+    def token_for(self, gateway: str) -> str | None:
+        return None
+
+    def __repr__(self) -> str:
+        return f"<Card {self.brand} ending {self.last4}>"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __refuse(self, *_: Any) -> NoReturn:
+        raise TypeError("a card cannot be pickled, copied or serialised")
+
+    __reduce_ex__ = __refuse
+    __reduce__ = __refuse
+    __copy__ = __refuse
+    __deepcopy__ = __refuse
+    __getstate__ = __refuse
+    __iter__ = __refuse
+
+
+PaymentMethod = Token | Card
+
+
+def _luhn(digits: str) -> bool:
+    total = 0
+    for index, character in enumerate(reversed(digits)):
+        value = int(character)
+        if index % 2:
+            value = value * 2 - 9 if value > 4 else value * 2
+        total += value
+    return total % 10 == 0
+
+
+def looks_like_pan(text: str) -> bool:
+    """Whether the text is, but for spaces and dashes, a number that could be a card's."""
+    digits = text.replace(" ", "").replace("-", "")
+    return 12 <= len(digits) <= 19 and digits.isascii() and digits.isdigit() and _luhn(digits)
+
+
+def _brand(number: str) -> str:
+    two, four = int(number[:2]), int(number[:4])
+    if number[0] == "4":
+        return "visa"
+    if 51 <= two <= 55 or 2221 <= four <= 2720:
+        return "mastercard"
+    if two in (34, 37):
+        return "amex"
+    if four == 6011 or two == 65:
+        return "discover"
+    if two in (60, 81, 82):
+        return "rupay"
+    if two == 35:
+        return "jcb"
+    if two in (30, 36, 38):
+        return "diners"
+    if two == 62:
+        return "unionpay"
+    return "unknown"

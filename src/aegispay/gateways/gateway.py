@@ -1,0 +1,141 @@
+"""The port that every PSP adapter implements.
+
+An adapter is told what to do by a `GatewayCall` and answers with an `Outcome`. It never raises for anything that a
+network or a PSP does, never retries by itself, and keeps no state between calls.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import msgspec
+
+from aegispay.domain.errors import UnsupportedOperation
+from aegispay.domain.events import OperationKind
+from aegispay.domain.methods import Card
+from aegispay.domain.money import Money
+from aegispay.domain.outcomes import Declined, NotSent, Outcome
+from aegispay.gateways.capabilities import Capabilities
+
+
+class GatewayCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation, as the adapter needs it. The same operation always gives the same call, over crashes and resends."""
+
+    kind: OperationKind
+    operation_id: str
+    """Our reference: unique per operation, put where the PSP lets us look it up."""
+    gateway_key: str
+    """The idempotency key to send it under."""
+    payment_id: str
+    merchant_id: str
+    amount: Money
+    timeout_s: float
+    """The whole call, connecting included, ends within this time."""
+    token: str | None = None
+    """The PSP's token for the payment method."""
+    parent_reference: str | None = None
+    """The PSP's id of the payment that this acts on (confirm, capture, void, refund)."""
+    parent_operation_id: str | None = None
+    own_reference: str | None = None
+    """The PSP's id of this very operation, where an earlier answer gave one."""
+    final: bool = True
+    """For a capture: release what is left."""
+    reason: str | None = None
+    customer_id: str | None = None
+    description: str | None = None
+    return_url: str | None = None
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    action_data: dict[str, str] = msgspec.field(default_factory=dict)
+    parent_kind: OperationKind | None = None
+    """AUTHORIZE or CHARGE: what the operation that this acts on was."""
+    started_at_us: int = 0
+    """When the operation was recorded, in microseconds since 1970."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """The look-up knows the operation."""
+
+    outcome: Outcome
+
+
+class NotFound(msgspec.Struct, frozen=True, kw_only=True):
+    """The PSP has nothing under our reference. Proof only where the capability says so and the quiet period has passed."""
+
+
+class LookupFailed(msgspec.Struct, frozen=True, kw_only=True):
+    """The look-up itself did not come through; nothing was learnt."""
+
+    reason: str
+
+
+Lookup = Found | NotFound | LookupFailed
+
+
+class Tokenized(msgspec.Struct, frozen=True, kw_only=True):
+    token: str
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a cheap call that moves no money."""
+
+    ok: bool
+    latency_ms: float
+    detail: str = ""
+
+
+class Gateway(ABC):
+    """One PSP account."""
+
+    name: str
+    """The name it is registered under."""
+    capabilities: Capabilities
+
+    async def start(self) -> None:
+        """Opens connections. Safe to call twice."""
+
+    async def aclose(self) -> None:
+        """Closes connections. Safe before start, and twice."""
+
+    @abstractmethod
+    async def authorize(self, call: GatewayCall) -> Outcome:
+        """Reserve the amount."""
+
+    @abstractmethod
+    async def charge(self, call: GatewayCall) -> Outcome:
+        """Authorise and capture in one."""
+
+    async def confirm(self, call: GatewayCall) -> Outcome:
+        """Go on after the payer acted."""
+        raise UnsupportedOperation(f"{self.name} has no confirm.")
+
+    async def capture(self, call: GatewayCall) -> Outcome:
+        raise UnsupportedOperation(f"{self.name} has no capture.")
+
+    async def void(self, call: GatewayCall) -> Outcome:
+        raise UnsupportedOperation(f"{self.name} has no void.")
+
+    async def refund(self, call: GatewayCall) -> Outcome:
+        raise UnsupportedOperation(f"{self.name} has no refund.")
+
+    async def look_up(self, call: GatewayCall) -> Lookup:
+        """What became of this operation, found by our reference or the PSP's."""
+        return LookupFailed(reason="not_supported")
+
+    async def cancel_by_reference(self, call: GatewayCall) -> Outcome:
+        """Makes sure that the operation is not, and will not be, executed. Approved or NotSent mean it is so."""
+        raise UnsupportedOperation(f"{self.name} has no cancel by reference.")
+
+    async def tokenize(self, card: Card, timeout_s: float) -> Tokenized | Declined | NotSent:
+        """Turns a raw card into the PSP's token. Moves no money, so any failure is `NotSent` or `Declined`."""
+        raise UnsupportedOperation(f"{self.name} takes tokens only.")
+
+    @abstractmethod
+    async def health(self, timeout_s: float = 5.0) -> Health:
+        """A cheap call that moves no money."""
+
+    def check(self, call: GatewayCall) -> None:
+        """Raises `InvalidRequest` for a call that this PSP can never take (a currency, an amount rule). Sends nothing."""
+
+    async def perform(self, call: GatewayCall) -> Outcome:
+        """Sends the call to the method of its kind."""
+        return await getattr(self, call.kind.value)(call)  # type: ignore[no-any-return]
