@@ -44,7 +44,8 @@ class RecordOutcome(_Command, frozen=True, kw_only=True):
     outcome: Outcome
     evidence: Evidence = Evidence.REPLY
     will_try_next: bool = False
-    """The caller starts the next attempt in the same commit if this one had no effect and another may be tried."""
+    """If this attempt had no effect and `next_may_start`, no failure is recorded: the payment is then
+    `stranded`, and the caller starts the next attempt in the same commit."""
 
 
 class StartConfirm(_Command, frozen=True, kw_only=True):

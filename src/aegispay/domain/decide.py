@@ -109,7 +109,9 @@ def _start_attempt(payment: Payment, command: cmd.StartAttempt) -> Events:
     return (
         ev.OperationStarted(
             operation_id=command.operation_id,
-            kind=OperationKind.CHARGE if payment.capture is CaptureMode.AUTOMATIC else OperationKind.AUTHORIZE,
+            kind=OperationKind.CHARGE
+            if payment.capture is CaptureMode.AUTOMATIC
+            else OperationKind.AUTHORIZE,
             gateway=command.gateway,
             amount_minor=payment.amount_minor,
             gateway_key=gateway_key(command.operation_id),
@@ -149,18 +151,28 @@ def _record(payment: Payment, command: cmd.RecordOutcome) -> Events:
         return _action_required(operation, outcome)
     else:
         return _still_pending(operation, outcome)
-    if payment.review is not None and not any(
-        op.unfinished and op.id not in (operation.id, operation.parent_id) for op in payment.operations
-    ) and not any(isinstance(one, ev.ReviewRequested) for one in events):
+    if (
+        payment.review is not None
+        and not any(
+            op.unfinished and op.id not in (operation.id, operation.parent_id) for op in payment.operations
+        )
+        and not any(isinstance(one, ev.ReviewRequested) for one in events)
+    ):
         events.append(ev.ReviewClosed(reason=f"evidence: {command.evidence}"))
     return tuple(events)
 
 
-def _approve(payment: Payment, operation: Operation, outcome: Approved, evidence: Evidence) -> list[EventData]:
+def _approve(
+    payment: Payment, operation: Operation, outcome: Approved, evidence: Evidence
+) -> list[EventData]:
     if operation.attempt and payment.winner is not None:
         return [_late(operation, outcome, evidence)]
     if outcome.amount_minor <= 0 and operation.kind is not OperationKind.VOID:
-        return [ev.ReviewRequested(reason="approved_without_amount", operation_id=operation.id)] if not payment.review else []
+        return (
+            [ev.ReviewRequested(reason="approved_without_amount", operation_id=operation.id)]
+            if not payment.review
+            else []
+        )
     events: list[EventData] = [
         ev.OperationApproved(
             operation_id=operation.id,
@@ -171,7 +183,11 @@ def _approve(payment: Payment, operation: Operation, outcome: Approved, evidence
         )
     ]
     expected = operation.amount_minor
-    if operation.kind is not OperationKind.VOID and outcome.amount_minor != expected and payment.review is None:
+    if (
+        operation.kind is not OperationKind.VOID
+        and outcome.amount_minor != expected
+        and payment.review is None
+    ):
         events.append(
             ev.ReviewRequested(
                 reason=f"amount_differs: asked for {expected}, the gateway took {outcome.amount_minor}",
@@ -205,7 +221,9 @@ def _without_effect(
         )
     if operation.compensates:
         if payment.review is None:
-            events.append(ev.ReviewRequested(reason=f"reversal_refused: {code}", operation_id=operation.parent_id))
+            events.append(
+                ev.ReviewRequested(reason=f"reversal_refused: {code}", operation_id=operation.parent_id)
+            )
         return events
     confirmed_no = operation.kind is OperationKind.CONFIRM and isinstance(outcome, Declined)
     if not operation.attempt and not confirmed_no:
@@ -233,14 +251,19 @@ def _still_pending(operation: Operation, outcome: Pending) -> Events:
         return ()
     return (
         ev.OperationPending(
-            operation_id=operation.id, reason=outcome.reason, reference=outcome.reference or operation.reference
+            operation_id=operation.id,
+            reason=outcome.reason,
+            reference=outcome.reference or operation.reference,
         ),
     )
 
 
 def _late(operation: Operation, outcome: Approved, evidence: Evidence) -> EventData:
     return ev.LateSuccessFound(
-        operation_id=operation.id, amount_minor=outcome.amount_minor, reference=outcome.reference, evidence=evidence
+        operation_id=operation.id,
+        amount_minor=outcome.amount_minor,
+        reference=outcome.reference,
+        evidence=evidence,
     )
 
 
@@ -298,7 +321,9 @@ def _amount(payment: Payment, wanted: int | None, left: int, reserved: int, what
     if amount > left or amount <= 0:
         shown = Money(left, payment.currency).format() if left >= 0 else "nothing"
         held = (
-            f" ({Money(reserved, payment.currency).format()} is held by operations under way)" if reserved else ""
+            f" ({Money(reserved, payment.currency).format()} is held by operations under way)"
+            if reserved
+            else ""
         )
         raise AmountTooLarge(
             f"cannot {what} {Money(amount, payment.currency).format()} of {payment.id}: {shown} is left{held}."
@@ -312,8 +337,12 @@ def _start_capture(payment: Payment, command: cmd.StartCapture) -> Events:
     if payment.state is not PaymentState.AUTHORIZED:
         raise InvalidState(f"{payment.id} is {payment.state}; it cannot be captured.")
     for op in payment.operations:
-        if op.unfinished and (op.kind is OperationKind.VOID or (op.kind is OperationKind.CAPTURE and op.final)):
-            raise OperationInDoubt(f"{op.kind} {op.id} is {op.status}; nothing more can be captured until it ends.")
+        if op.unfinished and (
+            op.kind is OperationKind.VOID or (op.kind is OperationKind.CAPTURE and op.final)
+        ):
+            raise OperationInDoubt(
+                f"{op.kind} {op.id} is {op.status}; nothing more can be captured until it ends."
+            )
     reserved = payment.reserved(OperationKind.CAPTURE)
     amount = _amount(payment, command.amount_minor, payment.capturable_minor, reserved, "capture")
     if command.final and reserved:
@@ -445,9 +474,17 @@ _DECIDERS: dict[type, Callable[[Payment, Any], Events]] = {
 
 def stranded(payment: Payment) -> bool:
     """Whether the payment waits for something that nobody is doing. Such a payment must never be committed."""
-    waits = payment.state in (PaymentState.INITIATED, PaymentState.AUTHENTICATED, PaymentState.PROCESSING, PaymentState.IN_DOUBT, PaymentState.REQUIRES_ACTION)
+    waits = payment.state in (
+        PaymentState.INITIATED,
+        PaymentState.AUTHENTICATED,
+        PaymentState.PROCESSING,
+        PaymentState.IN_DOUBT,
+        PaymentState.REQUIRES_ACTION,
+    )
     if waits:
         return not any(op.unfinished for op in payment.operations)
-    return any(op.status is OperationStatus.UNWANTED for op in payment.operations) and not any(
-        op.unfinished and op.compensates for op in payment.operations
-    ) and payment.review is None
+    return (
+        any(op.status is OperationStatus.UNWANTED for op in payment.operations)
+        and not any(op.unfinished and op.compensates for op in payment.operations)
+        and payment.review is None
+    )

@@ -4,6 +4,8 @@ The docstring is the default message. `retryable` says whether the same request,
 idempotency key, may succeed; `effect` says what is known of the gateway when the error is raised.
 """
 
+# ruff: noqa: N818 - an error is named for what happened; the suffix would only repeat the module's name
+
 from __future__ import annotations
 
 from typing import ClassVar, Literal
@@ -118,7 +120,7 @@ class OperationInDoubt(InvalidState):
     """An earlier operation on this payment is still in doubt."""
 
     code = "operation_in_doubt"
-    retryable = True
+    retryable: ClassVar[bool] = True
 
 
 class AmountTooLarge(InvalidState):
@@ -146,22 +148,22 @@ class StoreError(AegisPayError):
     """The store could not do what was asked."""
 
     code = "store_error"
-    retryable = True
-    effect = "unknown"
+    retryable: ClassVar[bool] = True
+    effect: ClassVar[Effect] = "unknown"
 
 
 class VersionConflict(StoreError):
     """The payment was changed by somebody else in the meantime."""
 
     code = "version_conflict"
-    effect = "none"
+    effect: ClassVar[Effect] = "none"
 
 
 class StaleFence(StoreError):
     """The lease on this operation was taken over by another worker."""
 
     code = "stale_fence"
-    effect = "none"
+    effect: ClassVar[Effect] = "none"
 
 
 class StoreUnavailable(StoreError):
@@ -180,14 +182,14 @@ class SchemaTooNew(StoreError):
     """The database was migrated by a newer version of AegisPay."""
 
     code = "schema_too_new"
-    retryable = False
+    retryable: ClassVar[bool] = False
 
 
 class CorruptEvent(StoreError):
     """An event cannot be read."""
 
     code = "corrupt_event"
-    retryable = False
+    retryable: ClassVar[bool] = False
 
 
 # --- configuration and life cycle ---------------------------------------------------------------------------
@@ -209,11 +211,11 @@ class Overloaded(AegisPayError):
     """Too many payments are waiting; nothing was started for this one."""
 
     code = "overloaded"
-    retryable = True
+    retryable: ClassVar[bool] = True
 
 
 class GatewayUnreachable(AegisPayError):
     """The gateway cannot be reached."""
 
     code = "gateway_unreachable"
-    retryable = True
+    retryable: ClassVar[bool] = True

@@ -106,7 +106,9 @@ class OperationInDoubt(_Data, frozen=True, kw_only=True, omit_defaults=True, tag
     reason: str
 
 
-class OperationRequiresAction(_Data, frozen=True, kw_only=True, omit_defaults=True, tag="operation_requires_action"):
+class OperationRequiresAction(
+    _Data, frozen=True, kw_only=True, omit_defaults=True, tag="operation_requires_action"
+):
     operation_id: str
     reference: str
     action: NextAction
@@ -178,10 +180,7 @@ EventData = (
 SCHEMA_VERSION = 1
 """The schema version that new events are written with."""
 
-TYPE_OF: dict[type, str] = {
-    kind: str(kind.__struct_config__.tag)
-    for kind in EventData.__args__  # type: ignore[attr-defined]
-}
+TYPE_OF: dict[type, str] = {kind: str(kind.__struct_config__.tag) for kind in EventData.__args__}
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
-"""`evolve(payment, event) -> payment`: what each fact does to the payment. The fold of all events is the payment.
+"""`evolve(payment, event) -> payment`: what each fact does to the payment.
 
+The fold of all events is the payment.
 Each step is checked against the state table; an edge that the table lacks raises `IllegalTransition`.
 """
 
@@ -21,14 +22,19 @@ _UNANSWERED = UNSETTLED | {PaymentState.NEEDS_REVIEW}
 
 
 def evolve(payment: Payment | None, event: Event) -> Payment:
-    """The payment after this event. Raises `IllegalTransition`, or `CorruptEvent` for a gap in the versions."""
+    """The payment after this event.
+
+    Raises `IllegalTransition`, or `CorruptEvent` for a gap in the versions or an operation that never began.
+    """
     data = event.data
     if payment is None:
         if not isinstance(data, ev.PaymentInitiated) or event.version != 1:
             raise CorruptEvent(f"the first event of {event.payment_id} is {event.type} {event.version}.")
         return _initiated(event, data)
     if event.version != payment.version + 1 or event.payment_id != payment.id:
-        raise CorruptEvent(f"event {event.version} of {event.payment_id} follows {payment.version} of {payment.id}.")
+        raise CorruptEvent(
+            f"event {event.version} of {event.payment_id} follows {payment.version} of {payment.id}."
+        )
     handler = _HANDLERS.get(type(data))
     if handler is None:
         raise IllegalTransition(f"{event.type} cannot follow.")
@@ -77,8 +83,7 @@ def _with(payment: Payment, operation_id: str, **changes: Any) -> tuple[Operatio
     operations = payment.operations
     if operations and operations[-1].id == operation_id:
         return (*operations[:-1], replace(operations[-1], **changes))
-    found = tuple(replace(op, **changes) if op.id == operation_id else op for op in operations)
-    return found
+    return tuple(replace(op, **changes) if op.id == operation_id else op for op in operations)
 
 
 def _get(payment: Payment, operation_id: str | None) -> Operation:
@@ -203,14 +208,17 @@ def _not_sent(payment: Payment, data: ev.OperationNotSent, event: Event) -> Paym
     changed = replace(payment, operations=operations)
     if operation.kind is OperationKind.CONFIRM and operation.parent_id:
         # Nothing was confirmed: the payer's step can be completed again.
-        return replace(changed, operations=_with(changed, operation.parent_id, status=OperationStatus.REQUIRES_ACTION))
+        return replace(
+            changed, operations=_with(changed, operation.parent_id, status=OperationStatus.REQUIRES_ACTION)
+        )
     return changed
 
 
 def _in_doubt(payment: Payment, data: ev.OperationInDoubt, event: Event) -> Payment:
     _get(payment, data.operation_id)
     return replace(
-        payment, operations=_with(payment, data.operation_id, status=OperationStatus.IN_DOUBT, code=data.reason)
+        payment,
+        operations=_with(payment, data.operation_id, status=OperationStatus.IN_DOUBT, code=data.reason),
     )
 
 
@@ -275,7 +283,9 @@ def _dispute_opened(payment: Payment, data: ev.DisputeOpened, event: Event) -> P
 
 
 def _dispute_closed(payment: Payment, data: ev.DisputeClosed, event: Event) -> Payment:
-    return replace(payment, disputes_open=tuple(one for one in payment.disputes_open if one != data.reference))
+    return replace(
+        payment, disputes_open=tuple(one for one in payment.disputes_open if one != data.reference)
+    )
 
 
 _HANDLERS: dict[type, Callable[[Payment, Any, Event], Payment]] = {

@@ -1,7 +1,7 @@
 """Public ids: a prefix and 32 hexadecimal digits of a version 7 UUID, so that they sort by time.
 
-Stores keep the 16 bytes. A payment's id ends in its partition, the first byte of the claim's digest: the hash of (merchant,
-idempotency key). So a payment's claim, operations and events can live together when the database is sharded.
+Stores keep the 16 bytes. A payment's id ends in its partition, the first byte of the claim's digest: the hash
+of (merchant, idempotency key). So a payment's claim, operations and events can live together when the database is sharded.
 """
 
 from __future__ import annotations
@@ -39,4 +39,6 @@ def check_payment_id(text: str) -> str:
             pass
         else:
             return text.lower()
-    raise PaymentNotFound(f"{text[:60]!r} is not a payment id.", hint="Payment ids look like pay_ and 32 hex digits.")
+    raise PaymentNotFound(
+        f"{text[:60]!r} is not a payment id.", hint="Payment ids look like pay_ and 32 hex digits."
+    )

@@ -1,6 +1,7 @@
 """Payment methods: tokens first. A raw card is a value that never prints, pickles or serialises.
 
-What an event or a table may hold of a method is its `MethodSnapshot`: kind, token, brand, last four digits, expiry.
+What an event or a table may hold of a method is its `MethodSnapshot`: kind, token, brand, last four
+digits, expiry.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class MethodSnapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class Token(msgspec.Struct, frozen=True):
     """A payment method that a PSP's own fields or SDK have already turned into a token (`pm_...`, a nonce).
 
-    A token belongs to one PSP. For a payment that may fail over to another, give `by_gateway` a token for each.
+    A token belongs to one PSP. For a payment that may fail over to another, give `by_gateway` a token for
+    each.
     """
 
     value: str
@@ -64,7 +66,8 @@ class Token(msgspec.Struct, frozen=True):
 class Card:
     """A raw card. It is turned into the PSP's token before anything is charged, and lives only in memory.
 
-    It has no repr of its digits, cannot be pickled, copied or encoded, and compares by identity. `expiry_year` has four digits
+    It has no repr of its digits, cannot be pickled, copied or encoded, and compares by identity. `expiry_year`
+    has four digits
     (two are taken as 20xx). Raises `InvalidPaymentMethod` for a number that fails the Luhn check, or a wrong
     expiry or CVC; the message never quotes what was given.
     """
@@ -72,7 +75,12 @@ class Card:
     __slots__ = ("__cvc", "__number", "expiry_month", "expiry_year", "holder")
 
     def __init__(
-        self, number: str, expiry_month: int | str, expiry_year: int | str, cvc: str | None = None, holder: str | None = None
+        self,
+        number: str,
+        expiry_month: int | str,
+        expiry_year: int | str,
+        cvc: str | None = None,
+        holder: str | None = None,
     ):
         digits = re.sub(r"[ -]", "", number) if isinstance(number, str) else ""
         if not re.fullmatch(r"\d{12,19}", digits, re.ASCII) or not _luhn(digits):

@@ -69,7 +69,7 @@ class Currency(metaclass=_CurrencyType):
     def of(code: str | Currency) -> Currency:
         """The currency with this alphabetic code, in either case.
 
-        Raises `UnknownCurrency` for a code that ISO 4217 does not list, or lists without minor units (XAU, XXX).
+        Raises `UnknownCurrency` for a code that ISO 4217 does not list, or lists without minor units (XAU).
         """
         if isinstance(code, Currency):
             return code
@@ -109,11 +109,11 @@ def exponent_of(code: str) -> int:
 
 
 class Money(msgspec.Struct, frozen=True, order=False):
-    """An amount in integer minor units: `Money(9999, Currency.USD)` and `Money.parse("99.99", "USD")` are 99.99 USD.
+    """An amount in integer minor units: `Money(9999, Currency.USD)` is `Money.parse("99.99", "USD")`.
 
     `amount_minor` may be zero or negative (sums and differences are money too); what a payment may ask for is
-    checked where the payment is made. Limit: +-10^15 minor units. Raises `InvalidAmount` for anything that is not
-    an integer (floats and booleans among them) and `UnknownCurrency`.
+    checked where the payment is made. Limit: +-10^15 minor units. Raises `InvalidAmount` for anything that is
+    not an integer (floats and booleans among them) and `UnknownCurrency`.
     """
 
     amount_minor: int
@@ -219,10 +219,10 @@ class Money(msgspec.Struct, frozen=True, order=False):
         return self.amount_minor >= self._same(other).amount_minor
 
     def allocate(self, ratios: Sequence[int]) -> list[Money]:
-        """Splits the amount by integer ratios without losing a unit; the largest remainders get the odd units.
+        """Splits the amount by integer ratios without losing a unit; largest remainders get the odd units.
 
-        `Money.parse("100.00", "USD").allocate([1, 1, 1])` gives 33.34, 33.33, 33.33. Ratios are not negative and
-        not all zero; raises `InvalidAmount` otherwise.
+        `Money.parse("100.00", "USD").allocate([1, 1, 1])` gives 33.34, 33.33, 33.33. Ratios are not negative
+        and not all zero; raises `InvalidAmount` otherwise.
         """
         if not ratios or any(type(ratio) is not int or ratio < 0 for ratio in ratios) or not sum(ratios):
             raise InvalidAmount("ratios are integers, none negative, not all zero.")

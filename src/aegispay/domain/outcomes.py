@@ -1,6 +1,7 @@
 """What a gateway call can come to: a closed union. Every adapter maps everything that can happen onto it.
 
-`NotSent` needs proof that nothing was executed. Whatever is neither a clear answer nor such a proof is `InDoubt`.
+`NotSent` needs proof that nothing was executed. Whatever is neither a clear answer nor such a proof is
+`InDoubt`.
 """
 
 from __future__ import annotations

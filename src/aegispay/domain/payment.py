@@ -147,18 +147,25 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def capturable_minor(self) -> int:
-        """What may still be captured: authorised less captured, released, and reserved by captures under way."""
-        return self.authorized_minor - self.captured_minor - self.released_minor - self.reserved(OperationKind.CAPTURE)
+        """What may still be captured: authorised less captured, released, and reserved by captures."""
+        return (
+            self.authorized_minor
+            - self.captured_minor
+            - self.released_minor
+            - self.reserved(OperationKind.CAPTURE)
+        )
 
     @property
     def refundable_minor(self) -> int:
-        """What may still be refunded: captured less refunded, and reserved by refunds under way or in doubt."""
+        """What may still be refunded: captured less refunded, and reserved by refunds."""
         return self.captured_minor - self.refunded_minor - self.reserved(OperationKind.REFUND)
 
     def reserved(self, kind: OperationKind) -> int:
         """The amount that operations of this kind, under way or in doubt, may yet take."""
         return sum(
-            op.amount_minor for op in self.operations if op.kind is kind and op.unfinished and not op.compensates
+            op.amount_minor
+            for op in self.operations
+            if op.kind is kind and op.unfinished and not op.compensates
         )
 
     @property

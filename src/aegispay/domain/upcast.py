@@ -20,7 +20,9 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {}
 """(type, version) to the function that brings it to version + 1. Types without an entry did not change."""
 
 
-def read_data(raw: bytes | str, schema_version: int, upcasters: dict[tuple[str, int], Upcaster] | None = None) -> EventData:
+def read_data(
+    raw: bytes | str, schema_version: int, upcasters: dict[tuple[str, int], Upcaster] | None = None
+) -> EventData:
     """Event data from its stored JSON, brought up to the current schema version.
 
     Raises `CorruptEvent` for data that cannot be read, or that a newer version of AegisPay wrote.
