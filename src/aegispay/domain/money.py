@@ -22,6 +22,13 @@ AMOUNT_MINOR_MAX = 10**15
 _DECIMAL = re.compile(r"(?P<sign>-?)(?P<whole>\d+)(?:\.(?P<fraction>\d+))?\Z", re.ASCII)
 
 
+def _shown(value: object) -> str:
+    """A refused value for an error message. It may be of any type and size: only short text is quoted."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= 40 else f"{value[:40]!r}..."
+    return repr(value) if isinstance(value, float | bool) else f"of type {type(value).__name__}"
+
+
 class _CurrencyType(type):
     """Lets `Currency.USD` be written for any ISO 4217 code."""
 
@@ -62,6 +69,9 @@ class Currency(metaclass=_CurrencyType):
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a currency cannot be changed")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("a currency cannot be changed")
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (Currency.of, (self.code,))
 
@@ -74,11 +84,12 @@ class Currency(metaclass=_CurrencyType):
         if isinstance(code, Currency):
             return code
         found = _TABLE.get(code) if isinstance(code, str) else None
-        if found is None and isinstance(code, str):
+        # Only ASCII is folded: "\u0131nr".upper() is "INR", and nobody meant that.
+        if found is None and isinstance(code, str) and len(code) == 3 and code.isascii():
             found = _TABLE.get(code.upper())
         if found is None:
             raise UnknownCurrency(
-                f"unknown currency {code!r}.", hint="Use an ISO 4217 alphabetic code such as 'USD'."
+                f"unknown currency {_shown(code)}.", hint="Use an ISO 4217 alphabetic code such as 'USD'."
             )
         return found
 
@@ -125,11 +136,12 @@ class Money(msgspec.Struct, frozen=True, order=False):
         if type(amount) is not int:
             kind = type(amount).__name__
             raise InvalidAmount(
-                f"an amount is an integer in minor units, not {kind} {amount!r}.",
+                f"an amount is an integer in minor units, not {kind}.",
                 hint="Use Money.parse('99.99', 'USD') for decimal text.",
             )
         if not -AMOUNT_MINOR_MAX <= amount <= AMOUNT_MINOR_MAX:
-            raise InvalidAmount(f"{amount} minor units is beyond the limit of {AMOUNT_MINOR_MAX}.")
+            # The amount is not quoted: Python refuses to print integers of more than 4,300 digits.
+            raise InvalidAmount(f"an amount is at most {AMOUNT_MINOR_MAX} minor units.")
         if type(self.currency) is not Currency:
             msgspec.structs.force_setattr(self, "currency", Currency.of(self.currency))
 
@@ -143,7 +155,7 @@ class Money(msgspec.Struct, frozen=True, order=False):
         found = Currency.of(currency)
         if not isinstance(text, str):
             raise InvalidAmount(
-                f"an amount in major units is text such as '99.99', not {type(text).__name__} {text!r}.",
+                f"an amount in major units is text such as '99.99', not {type(text).__name__}.",
                 hint="A float cannot hold most decimal amounts exactly.",
             )
         match = _DECIMAL.match(text.strip()) if len(text) <= 40 else None
