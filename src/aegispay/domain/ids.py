@@ -6,11 +6,15 @@ of (merchant, idempotency key). So a payment's claim, operations and events can 
 
 from __future__ import annotations
 
+import re
+
 from aegispay.domain.errors import InvalidRequest, PaymentNotFound
 
 PAYMENT = "pay_"
 OPERATION = "op_"
 EVENT = "evt_"
+
+_PAYMENT_ID = re.compile(r"pay_[0-9a-fA-F]{32}\Z")
 
 
 def payment_id(uuid_hex: str, partition: int) -> str:
@@ -32,13 +36,8 @@ def check_payment_id(text: str) -> str:
     """Returns the id, or raises `PaymentNotFound` where no payment could ever have it."""
     if not isinstance(text, str):
         raise InvalidRequest(f"a payment id is text, not {type(text).__name__}.")
-    if len(text) == 36 and text.startswith(PAYMENT):
-        try:
-            bytes.fromhex(text[4:])
-        except ValueError:
-            pass
-        else:
-            return text.lower()
+    if _PAYMENT_ID.match(text):
+        return text.lower()
     raise PaymentNotFound(
         f"{text[:60]!r} is not a payment id.", hint="Payment ids look like pay_ and 32 hex digits."
     )
