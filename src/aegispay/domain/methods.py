@@ -6,6 +6,7 @@ digits, expiry.
 
 from __future__ import annotations
 
+import datetime
 import re
 from enum import StrEnum
 from typing import Any, NoReturn
@@ -48,7 +49,7 @@ class Token(msgspec.Struct, frozen=True):
     """Gateway name to the token to use there; gateways that are not named get `value`."""
 
     def __post_init__(self) -> None:
-        for text in (self.value, *self.by_gateway.values()):
+        for text in (self.value, *self.by_gateway, *self.by_gateway.values()):
             if not isinstance(text, str) or not 0 < len(text) <= TOKEN_LENGTH_MAX or not text.isprintable():
                 raise InvalidPaymentMethod(f"a token is 1 to {TOKEN_LENGTH_MAX} printable characters.")
             if looks_like_pan(text):
@@ -66,13 +67,18 @@ class Token(msgspec.Struct, frozen=True):
 class Card:
     """A raw card. It is turned into the PSP's token before anything is charged, and lives only in memory.
 
-    It has no repr of its digits, cannot be pickled, copied or encoded, and compares by identity. `expiry_year`
-    has four digits
-    (two are taken as 20xx). Raises `InvalidPaymentMethod` for a number that fails the Luhn check, or a wrong
-    expiry or CVC; the message never quotes what was given.
+    It has no repr of its digits, cannot be changed, pickled, copied or encoded, and compares by identity.
+    `expiry_year` has four digits (two are taken as 20xx). Raises `InvalidPaymentMethod` for a number that fails the Luhn check, or a wrong
+    expiry or CVC; neither the message nor the raising frame holds what was given.
     """
 
     __slots__ = ("__cvc", "__number", "expiry_month", "expiry_year", "holder")
+
+    __number: str
+    __cvc: str | None
+    expiry_month: int
+    expiry_year: int
+    holder: str | None
 
     def __init__(
         self,
@@ -82,23 +88,27 @@ class Card:
         cvc: str | None = None,
         holder: str | None = None,
     ):
-        digits = re.sub(r"[ -]", "", number) if isinstance(number, str) else ""
-        if not re.fullmatch(r"\d{12,19}", digits, re.ASCII) or not _luhn(digits):
-            raise InvalidPaymentMethod("the card number is not valid.")
-        try:
-            month, year = int(expiry_month), int(expiry_year)
-        except (TypeError, ValueError):
-            raise InvalidPaymentMethod("the card's expiry is not a month and a year.") from None
-        year = year + 2000 if 0 <= year < 100 else year
-        if not 1 <= month <= 12 or not 2000 <= year <= 2099:
-            raise InvalidPaymentMethod("the card's expiry is not a month and a year.")
-        if cvc is not None and not re.fullmatch(r"\d{3,4}", str(cvc), re.ASCII):
-            raise InvalidPaymentMethod("the card's CVC is not 3 or 4 digits.")
-        self.__number = digits
-        self.__cvc = None if cvc is None else str(cvc)
-        self.expiry_month = month
-        self.expiry_year = year
-        self.holder = holder
+        given = (number, expiry_month, expiry_year, cvc)
+        # Tracebacks with local variables are common in error trackers: nothing secret stays in this frame.
+        number = cvc = ""
+        expiry_month = expiry_year = 0
+        digits, month, year, code, problem = _read_card(*given)
+        del given
+        if problem is not None:
+            digits = code = ""
+            raise InvalidPaymentMethod(problem)
+        put = object.__setattr__
+        put(self, "_Card__number", digits)
+        put(self, "_Card__cvc", code)
+        put(self, "expiry_month", month)
+        put(self, "expiry_year", year)
+        put(self, "holder", holder)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a card cannot be changed")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("a card cannot be changed")
 
     @property
     def last4(self) -> str:
@@ -110,8 +120,6 @@ class Card:
 
     def expired_at(self, now_us: int) -> bool:
         """Whether the card's last valid month (UTC) lies before this time, in microseconds since 1970."""
-        import datetime
-
         today = datetime.datetime.fromtimestamp(now_us / 1_000_000, datetime.UTC)
         return (self.expiry_year, self.expiry_month) < (today.year, today.month)
 
@@ -155,6 +163,38 @@ class Card:
 
 
 PaymentMethod = Token | Card
+
+
+def _read_card(
+    number: object, month: object, year: object, cvc: object
+) -> tuple[str, int, int, str | None, str | None]:
+    """Number, month, year and CVC in their plain form, and what is wrong with them. It raises nothing: an
+    exception's frames would hold the digits."""
+    digits = re.sub(r"[ -]", "", number) if isinstance(number, str) and len(number) <= 40 else ""
+    if not re.fullmatch(r"\d{12,19}", digits, re.ASCII) or not _luhn(digits):
+        return "", 0, 0, None, "the card number is not valid."
+    month_number, year_number = _whole_number(month), _whole_number(year)
+    if year_number is not None and 0 <= year_number < 100:
+        year_number += 2000
+    if (
+        month_number is None
+        or year_number is None
+        or not (1 <= month_number <= 12 and 2000 <= year_number <= 2099)
+    ):
+        return "", 0, 0, None, "the card's expiry is not a month and a year."
+    if cvc is None:
+        return digits, month_number, year_number, None, None
+    if not isinstance(cvc, str) or not re.fullmatch(r"\d{3,4}", cvc, re.ASCII):
+        return "", 0, 0, None, "the card's CVC is not 3 or 4 digits of text."
+    return digits, month_number, year_number, cvc, None
+
+
+def _whole_number(value: object) -> int | None:
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\d{1,4}", value, re.ASCII):
+        return int(value)
+    return None
 
 
 def _luhn(digits: str) -> bool:
