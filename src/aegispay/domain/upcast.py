@@ -1,12 +1,12 @@
 """Reads events of every released schema version.
 
-An upcaster turns the plain data of one (type, schema version) into the next version's. Register one in `UPCASTERS`
-whenever the shape of an event changes; the golden streams in the tests hold every released version.
+An upcaster turns the plain data of one (type, schema version) into the next version's. Register one in
+`UPCASTERS` whenever the shape of an event changes; the golden streams in the tests hold every released version.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -21,23 +21,27 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {}
 
 
 def read_data(
-    raw: bytes | str, schema_version: int, upcasters: dict[tuple[str, int], Upcaster] | None = None
+    raw: bytes | str,
+    schema_version: int,
+    *,
+    upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
+    current: int = SCHEMA_VERSION,
 ) -> EventData:
     """Event data from its stored JSON, brought up to the current schema version.
 
     Raises `CorruptEvent` for data that cannot be read, or that a newer version of AegisPay wrote.
     """
-    table = UPCASTERS if upcasters is None else upcasters
-    if schema_version > SCHEMA_VERSION + (len(table) if upcasters is not None else 0):
+    if schema_version > current:
         raise CorruptEvent(f"an event has schema version {schema_version}, newer than this AegisPay reads.")
+    if schema_version < 1:
+        raise CorruptEvent(f"an event has schema version {schema_version}, which never was.")
     try:
-        if not table or schema_version == SCHEMA_VERSION and upcasters is None:
+        if schema_version == current:
             return decode_data(raw)
-        plain: dict[str, Any] = msgspec.json.decode(raw)
-        version = schema_version
-        while step := table.get((str(plain.get("type")), version)):
-            plain = step(plain)
-            version += 1
-        return decode_data(msgspec.json.encode(plain))
-    except msgspec.MsgspecError as error:
+        plain = msgspec.json.decode(raw, type=dict[str, Any])
+        for version in range(schema_version, current):
+            step = upcasters.get((str(plain.get("type")), version))
+            plain = step(plain) if step else plain
+        return msgspec.convert(plain, EventData)
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
         raise CorruptEvent(f"an event of schema version {schema_version} cannot be read: {error}") from None
