@@ -1,0 +1,1 @@
+"""Servers of our own that the tests run against on loopback."""
