@@ -100,10 +100,10 @@ async def raw_server(script: Script, tls: ssl.SSLContext | None = None) -> Async
         yield found
     finally:
         found.closing = True
-        server.close()
         for _ in range(5):
-            # A connection that was accepted a moment ago still becomes a task, which is closed below.
+            # A connection that was accepted a moment ago becomes a task first, so that it can be closed below.
             await asyncio.sleep(0)
+        server.close()
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

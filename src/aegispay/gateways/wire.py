@@ -1,7 +1,7 @@
 """The transport's inside: exchanges over one aiohttp session. Loaded lazily: aiohttp takes long to import.
 
-aiohttp says through its trace hooks how far a request has come. The hook that fires just before the first byte is
-handed to the socket draws the line between `NotSent` and `InDoubt`: no exception's type is trusted for that.
+aiohttp says through its trace hooks how far a request has come. The hook that fires just before the first byte
+is handed to the socket draws the line between `NotSent` and `InDoubt`: no exception's type is trusted for that.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Progress:
 class _CleanRequest(aiohttp.ClientRequest):
     """A request that refuses a connection on which the server has already said something.
 
-    Such bytes (a late answer to somebody else, a 408 on an idle connection) would be read as this one's answer.
+    Such bytes (a late answer to somebody else, a 408 on an idle connection) would be read as our answer.
     """
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
