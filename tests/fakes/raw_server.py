@@ -101,7 +101,7 @@ async def raw_server(script: Script, tls: ssl.SSLContext | None = None) -> Async
     finally:
         found.closing = True
         for _ in range(5):
-            # A connection that was accepted a moment ago becomes a task first, so that it can be closed below.
+            # A connection accepted a moment ago becomes a task first, so that it can be closed below.
             await asyncio.sleep(0)
         server.close()
         for task in list(tasks):

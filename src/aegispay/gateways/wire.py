@@ -1,7 +1,7 @@
 """The transport's inside: exchanges over one aiohttp session. Loaded lazily: aiohttp takes long to import.
 
-aiohttp says through its trace hooks how far a request has come. The hook that fires just before the first byte
-is handed to the socket draws the line between `NotSent` and `InDoubt`: no exception's type is trusted for that.
+aiohttp says through its trace hooks how far a request has come. The hook that fires just before the first
+byte is handed to the socket draws the line between `NotSent` and `InDoubt`; no exception's type is trusted.
 """
 
 from __future__ import annotations
