@@ -1,0 +1,164 @@
+"""The driver: takes an operation that is recorded and leased from its call to an outcome, or hands it to recovery.
+
+Every await here may be the last: whatever dies, the in-flight row stays, and its lease runs out.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from aegispay.domain.outcomes import (
+    Approved,
+    DeclineCategory,
+    Declined,
+    Evidence,
+    NotSent,
+    Outcome,
+    Pending,
+    RequiresAction,
+)
+from aegispay.domain.payment import Operation, OperationStatus, Payment
+from aegispay.orchestration.engine import Engine, FollowUp, Known, NextAttempt
+from aegispay.storage.store import InFlight, Purpose
+
+logger = logging.getLogger("aegispay")
+
+
+class Attempts(Protocol):
+    """The attempts that may still follow."""
+
+    @property
+    def more(self) -> bool:
+        """Whether another gateway may be asked."""
+        ...
+
+    async def take(self) -> NextAttempt | None:
+        """The next attempt, or None where none is left."""
+        ...
+
+
+class Driver:
+    """Drives operations for callers, until a deadline."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+        self._clock = engine.ports.clock
+
+    async def drive(
+        self, payment: Payment, row: InFlight, deadline_s: float, attempts: Attempts | None = None
+    ) -> Payment:
+        """Sends the operation, records what comes of it, and goes on to the next attempt where that is allowed.
+
+        Ends when the outcome is final, waits for the payer, or the deadline (monotonic seconds) is near; in the last case
+        the lease is handed to recovery. Raises `StaleFence` where another worker has taken over.
+        """
+        engine = self._engine
+        known: Known | None = None
+        reversals: list[InFlight] = []
+        while True:
+            operation = _operation(payment, row)
+            if known is None:
+                known = Known(await self._send(payment, operation, row, deadline_s, attempts), Evidence.REPLY)
+            following = None
+            if attempts is not None and _soft(known.outcome) and self._clock.monotonic_s() < deadline_s:
+                following = await attempts.take()
+            recorded = await engine.record(payment, row, known.outcome, known.evidence, following)
+            payment, known = recorded.payment, None
+            started = [one for one in recorded.started if one.purpose is Purpose.CALL]
+            reversals += [one for one in started if _operation(payment, one).compensates]
+            begun = [one for one in started if _operation(payment, one).attempt]
+            if begun:
+                row = begun[0]
+                continue
+            operation = _operation(payment, row)
+            if recorded.row is None or recorded.row.purpose is not Purpose.CALL or not operation.unfinished:
+                break
+            known, row = await self._await_evidence(payment, operation, recorded.row, deadline_s)
+            if known is None:
+                break
+        for reversal in reversals:
+            payment = await self.drive(await engine.load(payment.id), reversal, deadline_s)
+        return payment
+
+    async def found(
+        self, payment: Payment, row: InFlight, known: Known, deadline_s: float, follow: FollowUp | None = None
+    ) -> Payment:
+        """Records evidence that turned up outside a call, and drives what it starts: a reversal, or `follow`."""
+        if not isinstance(known.outcome, Approved | Declined | RequiresAction | NotSent):
+            return payment
+        recorded = await self._engine.record(payment, row, known.outcome, known.evidence, follow=follow)
+        payment = recorded.payment
+        for started in recorded.started:
+            if started.purpose is Purpose.CALL:
+                payment = await self.drive(await self._engine.load(payment.id), started, deadline_s)
+        return payment
+
+    async def _send(
+        self,
+        payment: Payment,
+        operation: Operation,
+        row: InFlight,
+        deadline_s: float,
+        attempts: Attempts | None,
+    ) -> Outcome:
+        """One send; again after a moment where it was provably not sent and nobody else can be asked."""
+        engine = self._engine
+        policy = engine.settings.inline_retry
+        tries = 0
+        while True:
+            outcome = await engine.send(payment, operation, row)
+            tries += 1
+            if not isinstance(outcome, NotSent) or tries >= policy.attempts_max:
+                return outcome
+            if attempts is not None and attempts.more:
+                return outcome
+            delay_s = max(policy.delay_s(tries, engine.ports.random), outcome.retry_after_s or 0.0)
+            if self._clock.monotonic_s() + delay_s >= deadline_s:
+                return outcome
+            await self._clock.sleep(delay_s)
+            row = await engine.renew(row)
+
+    async def _await_evidence(
+        self, payment: Payment, operation: Operation, row: InFlight, deadline_s: float
+    ) -> tuple[Known | None, InFlight]:
+        """Seeks evidence until the deadline; then the lease is handed over, with None."""
+        engine = self._engine
+        policy = engine.settings.inline_retry
+        tries = 0
+        while True:
+            tries += 1
+            delay_s = policy.delay_s(tries, engine.ports.random)
+            quiet_s = (
+                engine.quiet_left_s(operation, row)
+                if operation.status is not OperationStatus.PENDING
+                else 0.0
+            )
+            if tries > 1:
+                delay_s = max(delay_s, min(quiet_s, policy.delay_max_s))
+            if self._clock.monotonic_s() + delay_s >= deadline_s:
+                await engine.hand_over(payment, row, max(engine.settings.recovery_interval_s, quiet_s))
+                return None, row
+            await self._clock.sleep(delay_s)
+            row = await engine.renew(row)
+            known, row = await engine.seek(payment, operation, row, tries)
+            if known is not None and _news(operation, known):
+                return known, row
+
+
+def _news(operation: Operation, known: Known) -> bool:
+    """Whether the evidence says more than that the operation is still pending."""
+    return not (isinstance(known.outcome, Pending) and operation.status is OperationStatus.PENDING)
+
+
+def _soft(outcome: Outcome) -> bool:
+    return isinstance(outcome, NotSent) or (
+        isinstance(outcome, Declined) and outcome.category is DeclineCategory.SOFT
+    )
+
+
+def _operation(payment: Payment, row: InFlight) -> Operation:
+    operation = payment.operation(row.operation_id)
+    if operation is None:
+        raise LookupError(f"{payment.id} has no operation {row.operation_id}")
+    return operation

@@ -1,0 +1,379 @@
+"""The engine: one call to one gateway, the record of its outcome, and the search for evidence.
+
+Used alike by whoever serves a caller and by the recovery worker. It decides nothing about money: `domain.decide` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from aegispay.domain import commands as cmd
+from aegispay.domain.errors import InvalidRequest, PaymentNotFound, StaleFence, VersionConflict
+from aegispay.domain.events import OperationKind
+from aegispay.domain.money import Money
+from aegispay.domain.outcomes import (
+    Approved,
+    DeclineCategory,
+    Declined,
+    Evidence,
+    InDoubt,
+    NotSent,
+    Outcome,
+    Pending,
+    RequiresAction,
+)
+from aegispay.domain.payment import Operation, OperationStatus, Payment
+from aegispay.domain.record import may_try_next
+from aegispay.domain.states import PaymentState
+from aegispay.gateways.gateway import Found, Gateway, GatewayCall, NotFound
+from aegispay.gateways.registry import GatewayRegistry
+from aegispay.orchestration.journal import Draft, Journal
+from aegispay.orchestration.settings import Settings
+from aegispay.ports import Ports
+from aegispay.storage.store import Guard, InFlight, Purpose, Store
+
+logger = logging.getLogger("aegispay")
+
+_RECORD_TRIES_MAX = 100
+_FENCE_STEP = 1_000_000
+"""Fences of rows opened later in a payment's life lie above any that takeovers can reach."""
+_HARD_TIMEOUT_MARGIN_S = 1.0
+WEAK_EVIDENCE = "not_found"
+"""The reason of a `NotSent` that rests on a look-up which found nothing."""
+
+
+FollowUp = cmd.StartVoid | cmd.StartRefund | cmd.RequestReview
+"""What a policy makes follow an approval, in the same commit."""
+
+
+class NextAttempt(NamedTuple):
+    """The attempt that follows if this one had no effect."""
+
+    operation_id: str
+    gateway: str
+    token: str | None
+
+
+class Recorded(NamedTuple):
+    """A committed outcome."""
+
+    payment: Payment
+    row: InFlight | None
+    """The in-flight row of the operation after the write, if it still has one."""
+    started: tuple[InFlight, ...]
+    """Operations that were started in the same commit: the next attempt, or a reversal."""
+
+
+class Known(NamedTuple):
+    outcome: Outcome
+    evidence: Evidence
+
+
+class Engine:
+    """Shared by the orchestrator and the recovery worker of one running instance."""
+
+    def __init__(
+        self, store: Store, registry: GatewayRegistry, journal: Journal, ports: Ports, settings: Settings
+    ):
+        self.store = store
+        self.registry = registry
+        self.journal = journal
+        self.ports = ports
+        self.settings = settings
+
+    # --- leases -------------------------------------------------------------------------------------------
+
+    def new_row(self, payment: Payment, operation_id: str, gateway: str) -> InFlight:
+        """The row of an operation that starts with this version of the payment: our lease on it."""
+        now_us = self.ports.clock.now_us()
+        return InFlight(
+            operation_id=operation_id,
+            payment_id=payment.id,
+            gateway=gateway,
+            purpose=Purpose.CALL,
+            due_at_us=now_us + int(self.settings.lease_s * 1_000_000),
+            owner=self.ports.instance,
+            fence=payment.version * _FENCE_STEP,
+            sent_at_us=now_us,
+        )
+
+    def leased(self, row: InFlight) -> InFlight:
+        """The same row with our lease running from now."""
+        due = self.ports.clock.now_us() + int(self.settings.lease_s * 1_000_000)
+        return replace(row, due_at_us=due, owner=self.ports.instance)
+
+    async def renew(self, row: InFlight) -> InFlight:
+        """Extends our lease; raises `StaleFence` where another worker has taken over."""
+        renewed = self.leased(row)
+        if not await self.store.renew(row.operation_id, row.fence, renewed.due_at_us):
+            raise StaleFence(payment_id=row.payment_id)
+        return renewed
+
+    async def hand_over(self, payment: Payment, row: InFlight, delay_s: float) -> None:
+        """Gives the lease back: the worker, here or elsewhere, goes on after the delay."""
+        due = self.ports.clock.now_us() + int(delay_s * 1_000_000)
+        await self._keep(payment, row, replace(row, due_at_us=due, owner=""))
+
+    async def release(self, payment: Payment, row: InFlight) -> None:
+        """Nothing is left to do for this row."""
+        await self._keep(payment, row, None)
+
+    async def _keep(self, payment: Payment, row: InFlight, keep: InFlight | None) -> None:
+        for _ in range(_RECORD_TRIES_MAX):
+            guard = Guard(operation_id=row.operation_id, fence=row.fence, keep=keep)
+            try:
+                await self.journal.commit(self.journal.draft(payment), guard=guard)
+                return
+            except VersionConflict:
+                payment = await self.load(payment.id)
+
+    async def load(self, payment_id: str) -> Payment:
+        payment = await self.store.load(payment_id)
+        if payment is None:
+            raise PaymentNotFound(f"there is no payment {payment_id}.", payment_id=payment_id)
+        return payment
+
+    # --- calling ------------------------------------------------------------------------------------------
+
+    def call_for(self, payment: Payment, operation: Operation) -> GatewayCall:
+        """The call of an operation: the same for the first send, a resend and a look-up."""
+        parent = payment.operation(operation.parent_id) if operation.parent_id else None
+        return GatewayCall(
+            kind=operation.kind,
+            operation_id=operation.id,
+            gateway_key=operation.gateway_key,
+            payment_id=payment.id,
+            merchant_id=payment.merchant_id,
+            amount=Money(operation.amount_minor, payment.currency),
+            timeout_s=self.settings.call_timeout_s,
+            token=operation.token,
+            parent_reference=parent.reference if parent else None,
+            parent_operation_id=operation.parent_id,
+            parent_kind=parent.kind if parent else None,
+            own_reference=operation.reference,
+            final=operation.final,
+            reason=operation.reason,
+            customer_id=payment.customer_id,
+            description=payment.description,
+            return_url=payment.return_url,
+            metadata=payment.metadata,
+            action_data=operation.action_data,
+            started_at_us=operation.started_at_us,
+        )
+
+    async def send(self, payment: Payment, operation: Operation, row: InFlight) -> Outcome:
+        """Sends the operation, if our lease still runs. Whatever is not a clear answer comes back as `InDoubt`."""
+        gateway = self.registry.find(operation.gateway)
+        if gateway is None:
+            return NotSent(reason="gateway_not_registered")
+        if self.ports.clock.now_us() >= row.due_at_us:
+            # We were stalled for longer than our lease: somebody else may be at work on this by now.
+            return InDoubt(reason="lease_expired_before_send")
+        return await self._perform(gateway, self.call_for(payment, operation))
+
+    async def _perform(self, gateway: Gateway, call: GatewayCall) -> Outcome:
+        try:
+            async with asyncio.timeout(call.timeout_s + _HARD_TIMEOUT_MARGIN_S):
+                return await gateway.perform(call)
+        except InvalidRequest as error:
+            # By contract raised before anything is sent.
+            return Declined(category=DeclineCategory.INVALID, code=error.code, message=error.message)
+        except TimeoutError:
+            return InDoubt(reason="timeout")
+        except Exception as error:  # noqa: BLE001 - an adapter's mistake is doubt, never a crash of the payment
+            # Only the type is logged: the text of a foreign exception may quote a request.
+            logger.error("gateway %s raised %s in %s", gateway.name, type(error).__name__, call.kind)
+            return InDoubt(reason=f"adapter_error:{type(error).__name__}")
+
+    # --- recording ----------------------------------------------------------------------------------------
+
+    async def record(
+        self,
+        payment: Payment,
+        row: InFlight,
+        outcome: Outcome,
+        evidence: Evidence,
+        next_attempt: NextAttempt | None = None,
+        follow: FollowUp | None = None,
+    ) -> Recorded:
+        """Commits what was learnt, under our fence; a changed payment is read again and decided anew.
+
+        Raises `StaleFence` where another worker has taken over: then it decides, with its own evidence.
+        """
+        for _ in range(_RECORD_TRIES_MAX):
+            draft = self.journal.draft(payment)
+            learnt = draft.apply(
+                cmd.RecordOutcome(
+                    operation_id=row.operation_id,
+                    outcome=outcome,
+                    evidence=evidence,
+                    will_try_next=next_attempt is not None,
+                )
+            )
+            opens = self._followers(draft, row, next_attempt, follow) if learnt else ()
+            keep = self._row_after(draft.current, row, outcome)
+            if not learnt and keep is not None and keep.purpose is row.purpose:
+                return Recorded(payment, row, ())
+            # A row without a fence stands for an operation that had ended: there is no lease to hold or to keep.
+            guard = Guard(operation_id=row.operation_id, fence=row.fence, keep=keep) if row.fence else None
+            try:
+                return Recorded(await self.journal.commit(draft, guard=guard, opens=opens), keep, opens)
+            except VersionConflict:
+                payment = await self.load(payment.id)
+        raise VersionConflict(payment_id=payment.id)
+
+    def _followers(
+        self,
+        draft: Draft,
+        row: InFlight,
+        next_attempt: NextAttempt | None,
+        follow: FollowUp | None,
+    ) -> tuple[InFlight, ...]:
+        """What begins in the same commit: the next attempt, a reversal, the payer's step once more."""
+        operation = draft.current.operation(row.operation_id)
+        if operation is None:
+            return ()
+        opens: list[InFlight] = []
+        if (
+            next_attempt is not None
+            and operation.attempt
+            and may_try_next(operation)
+            and draft.current.failure is None
+        ):
+            draft.apply(
+                cmd.StartAttempt(
+                    operation_id=next_attempt.operation_id,
+                    gateway=next_attempt.gateway,
+                    token=next_attempt.token,
+                )
+            )
+            opens.append(self.new_row(draft.current, next_attempt.operation_id, next_attempt.gateway))
+        if operation.status is OperationStatus.UNWANTED:
+            reversal_id = self.new_operation_id()
+            draft.apply(cmd.StartReversal(operation_id=reversal_id, target_id=operation.id))
+            opens.append(self.new_row(draft.current, reversal_id, operation.gateway))
+        if operation.kind is OperationKind.CONFIRM and draft.current.state is PaymentState.REQUIRES_ACTION:
+            parent = draft.current.first_operation
+            if parent is not None:
+                again = self.new_row(draft.current, parent.id, parent.gateway)
+                opens.append(self._waiting_for_payer(again))
+        if follow is not None and operation.status is OperationStatus.APPROVED:
+            draft.apply(follow)
+            started = draft.current.operations[-1]
+            if started.id != operation.id:
+                opens.append(self.new_row(draft.current, started.id, started.gateway))
+        return tuple(opens)
+
+    def _waiting_for_payer(self, row: InFlight) -> InFlight:
+        due = self.ports.clock.now_us() + int(self.settings.action_timeout_s * 1_000_000)
+        return replace(row, purpose=Purpose.ACTION, due_at_us=due, owner="", tries=0)
+
+    def _row_after(self, payment: Payment, row: InFlight, outcome: Outcome) -> InFlight | None:
+        """The in-flight row that the operation has after its outcome, or None."""
+        operation = payment.operation(row.operation_id)
+        if operation is None:
+            return None
+        now_us = self.ports.clock.now_us()
+        if operation.status is OperationStatus.REQUIRES_ACTION:
+            return row if row.purpose is Purpose.ACTION else self._waiting_for_payer(row)
+        if operation.unfinished:
+            return self.leased(replace(row, purpose=Purpose.CALL))
+        if payment.state is PaymentState.AUTHORIZED and operation.status is OperationStatus.APPROVED:
+            first = operation.attempt or operation.kind is OperationKind.CONFIRM
+            expires_at_us = payment.expires_at_us or self._default_expiry(operation, now_us)
+            if first and expires_at_us is not None:
+                return replace(row, purpose=Purpose.EXPIRY, due_at_us=expires_at_us, owner="", tries=0)
+        weak = isinstance(outcome, NotSent) and outcome.reason == WEAK_EVIDENCE
+        if weak and operation.attempt and row.purpose is not Purpose.WATCH:
+            due = now_us + int(self.settings.watch_after_s * 1_000_000)
+            return replace(row, purpose=Purpose.WATCH, due_at_us=due, owner="", tries=0)
+        return None
+
+    def _default_expiry(self, operation: Operation, now_us: int) -> int | None:
+        gateway = self.registry.find(operation.gateway)
+        ttl_s = gateway.capabilities.authorization_ttl_s if gateway else None
+        return None if ttl_s is None else now_us + int(ttl_s * 1_000_000)
+
+    def new_operation_id(self) -> str:
+        return f"op_{self.ports.ids.new_hex()}"
+
+    # --- evidence -----------------------------------------------------------------------------------------
+
+    async def seek(
+        self, payment: Payment, operation: Operation, row: InFlight, tries: int
+    ) -> tuple[Known | None, InFlight]:
+        """Looks for evidence of what became of an operation, once. Returns it, if any, and the row as it is now.
+
+        A resend under the same key is evidence where the PSP replays; `NotSent` to a resend is none, for it says
+        nothing of the first send. A look-up that finds nothing is evidence only after the quiet period since the last
+        send.
+        """
+        gateway = self.registry.find(operation.gateway)
+        if gateway is None:
+            return None, row
+        caps = gateway.capabilities
+        now_us = self.ports.clock.now_us()
+        call = self.call_for(payment, operation)
+        waits = operation.status in (OperationStatus.PENDING, OperationStatus.REQUIRES_ACTION)
+        within_ttl = now_us - operation.started_at_us < int(caps.stable_key_ttl_s * 1_000_000)
+        resend = (
+            caps.stable_key
+            and within_ttl
+            and (tries < self.settings.resends_max or not caps.lookup_by_reference)
+        )
+        if resend and not waits and now_us < row.due_at_us:
+            row = replace(row, sent_at_us=now_us)
+            outcome = await self._perform(gateway, call)
+            if _is_evidence(outcome):
+                return Known(outcome, Evidence.RESEND), row
+        return await self.look(gateway, call, row, trusted=not waits), row
+
+    async def look(
+        self, gateway: Gateway, call: GatewayCall, row: InFlight, *, trusted: bool
+    ) -> Known | None:
+        """One look-up. Nothing found counts only if `trusted` and the PSP's quiet period since the last send has passed."""
+        caps = gateway.capabilities
+        try:
+            async with asyncio.timeout(call.timeout_s + _HARD_TIMEOUT_MARGIN_S):
+                found = await gateway.look_up(call)
+        except Exception as error:  # noqa: BLE001 - a failed look-up teaches nothing
+            logger.warning("gateway %s raised %s in look_up", gateway.name, type(error).__name__)
+            return None
+        if isinstance(found, Found):
+            return Known(found.outcome, Evidence.LOOKUP) if _is_evidence(found.outcome) else None
+        quiet_us = int(caps.lookup_quiet_s * 1_000_000)
+        if not (isinstance(found, NotFound) and trusted and caps.lookup_by_reference):
+            return None
+        if self.ports.clock.now_us() - max(row.sent_at_us, call.started_at_us) < quiet_us:
+            return None
+        if not caps.cancel_by_reference:
+            return Known(NotSent(reason=WEAK_EVIDENCE), Evidence.LOOKUP)
+        try:
+            async with asyncio.timeout(call.timeout_s + _HARD_TIMEOUT_MARGIN_S):
+                canceled = await gateway.cancel_by_reference(call)
+        except Exception as error:  # noqa: BLE001 - as above
+            logger.warning("gateway %s raised %s in cancel_by_reference", gateway.name, type(error).__name__)
+            return None
+        # Only the PSP's own word that it will refuse the reference counts; NotSent to the cancel itself is no word.
+        return (
+            Known(NotSent(reason=WEAK_EVIDENCE), Evidence.CANCEL) if isinstance(canceled, Approved) else None
+        )
+
+    def quiet_left_s(self, operation: Operation, row: InFlight) -> float:
+        """How long until a look-up that finds nothing would be believed; 0 where that is not what we wait for."""
+        gateway = self.registry.find(operation.gateway)
+        if gateway is None or gateway.capabilities.stable_key or not gateway.capabilities.lookup_by_reference:
+            return 0.0
+        since = max(row.sent_at_us, operation.started_at_us)
+        end = since + int(gateway.capabilities.lookup_quiet_s * 1_000_000)
+        return max(0.0, (end - self.ports.clock.now_us()) / 1_000_000)
+
+
+def _is_evidence(outcome: Outcome) -> bool:
+    if isinstance(outcome, Declined):
+        return outcome.code != "idempotency_conflict"
+    return isinstance(outcome, Approved | RequiresAction | Pending)

@@ -1,0 +1,135 @@
+"""Requests under way in this process, by idempotency key, and the final answers of past ones.
+
+Concurrent calls with one key share one flight. A flight is a task of its own: a caller that is cancelled, or waits no
+longer, leaves it running. Both tables are bounded; the store remains the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from aegispay.domain.errors import IdempotencyConflict, NotRunning, Overloaded
+from aegispay.orchestration.results import InProgress, Result
+
+
+class Flight:
+    """One request under way."""
+
+    __slots__ = ("payment_id", "request_hash", "task")
+
+    def __init__(self, request_hash: bytes):
+        self.request_hash = request_hash
+        self.payment_id: str | None = None
+        """Known once it is chosen; a caller that waits too long is told it."""
+        self.task: asyncio.Task[Result]
+
+
+class Flights:
+    """The flights and cached answers of one running instance."""
+
+    def __init__(self, in_progress_max: int, answers_max: int):
+        self._in_progress_max = in_progress_max
+        self._answers_max = answers_max
+        self._flights: dict[bytes, Flight] = {}
+        self._answers: dict[bytes, tuple[bytes, Result]] = {}
+        self._loose: set[asyncio.Task[Result]] = set()
+        self._closing = False
+
+    def answered(self, digest: bytes, request_hash: bytes) -> Result | None:
+        """The final answer given under this key before; raises `IdempotencyConflict` for another request."""
+        found = self._answers.get(digest)
+        if found is None:
+            return None
+        if found[0] != request_hash:
+            raise conflict(found[1].payment.id)
+        return found[1]
+
+    def keep(self, digest: bytes, request_hash: bytes, result: Result) -> None:
+        """Remembers a final answer; the oldest is forgotten where there are too many."""
+        answers = self._answers
+        if len(answers) >= self._answers_max:
+            del answers[next(iter(answers))]
+        answers[digest] = (request_hash, result)
+
+    def join(
+        self, digest: bytes, request_hash: bytes, begin: Callable[[Flight], Coroutine[Any, Any, Result]]
+    ) -> Flight:
+        """The flight under this key, begun if there is none. Raises `IdempotencyConflict`, `Overloaded`, `NotRunning`."""
+        flight = self._flights.get(digest)
+        if flight is not None:
+            if flight.request_hash != request_hash:
+                raise conflict(flight.payment_id)
+            return flight
+        flight = Flight(request_hash)
+        flight.task = self._spawn(begin(flight))
+        self._flights[digest] = flight
+
+        def landed(task: asyncio.Task[Result]) -> None:
+            self._flights.pop(digest, None)
+            self._loose.discard(task)
+            if not task.cancelled():
+                task.exception()  # Retrieved here: the callers may all have gone.
+
+        flight.task.add_done_callback(landed)
+        return flight
+
+    def launch(self, begin: Callable[[Flight], Coroutine[Any, Any, Result]]) -> Flight:
+        """A flight without a key."""
+        flight = Flight(b"")
+        flight.task = self._spawn(begin(flight))
+
+        def landed(task: asyncio.Task[Result]) -> None:
+            self._loose.discard(task)
+            if not task.cancelled():
+                task.exception()
+
+        flight.task.add_done_callback(landed)
+        return flight
+
+    def _spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        if self._closing or len(self._loose) >= self._in_progress_max:
+            work.close()
+            if self._closing:
+                raise NotRunning("AegisPay is shutting down; nothing was started.")
+            raise Overloaded(f"{len(self._loose)} requests are under way; nothing was started for this one.")
+        task = asyncio.get_running_loop().create_task(work)
+        self._loose.add(task)
+        return task
+
+    async def wait(self, flight: Flight, timeout_s: float) -> Result:
+        """The flight's result, or `InProgress` with the payment id where it takes longer than this caller waits."""
+        task = flight.task
+        done, _ = await asyncio.wait((task,), timeout=timeout_s)
+        if done:
+            if task.cancelled():
+                raise InProgress("AegisPay was stopped before the answer.", payment_id=flight.payment_id)
+            return task.result()
+        raise InProgress(payment_id=flight.payment_id)
+
+    def open(self) -> None:
+        self._closing = False
+
+    async def close(self, grace_s: float) -> None:
+        """Takes no more, waits for what is under way, then stops it: its leases run out and recovery goes on."""
+        self._closing = True
+        if self._loose:
+            await asyncio.wait(tuple(self._loose), timeout=grace_s)
+        leftover = tuple(self._loose)
+        for task in leftover:
+            task.cancel()
+        if leftover:
+            await asyncio.wait(leftover)
+        self._answers.clear()
+
+    def __len__(self) -> int:
+        return len(self._loose)
+
+
+def conflict(payment_id: str | None) -> IdempotencyConflict:
+    return IdempotencyConflict(
+        "this idempotency key was used before with a different request; nothing was done.",
+        payment_id=payment_id,
+        hint="Use a new key for a new request.",
+    )

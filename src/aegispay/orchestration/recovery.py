@@ -1,0 +1,249 @@
+"""The recovery worker: takes over what nobody finishes, finds evidence, and records it.
+
+It runs in every instance; leases with fences see to it that two never work on one operation with effect. It resolves
+what is open and never begins an attempt at another gateway: the payer may be gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+from msgspec.structs import replace
+
+from aegispay.domain import commands as cmd
+from aegispay.domain.errors import AegisPayError, InvalidState, StaleFence, StoreError, VersionConflict
+from aegispay.domain.events import OperationKind
+from aegispay.domain.outcomes import Approved, Evidence, InDoubt, Pending
+from aegispay.domain.payment import Operation, OperationStatus, Payment
+from aegispay.domain.states import PaymentState
+from aegispay.orchestration.driver import Driver
+from aegispay.orchestration.engine import Engine, FollowUp, Known
+from aegispay.orchestration.settings import DoubtPolicy
+from aegispay.storage.store import Guard, InFlight, Purpose
+
+logger = logging.getLogger("aegispay.recovery")
+
+_REVIEWED_INTERVAL_S = 3600.0
+"""How often an operation that a person should look at is still looked for."""
+_ROWS_AT_ONCE = 64
+
+
+class RecoveryReport(msgspec.Struct, kw_only=True):
+    """What one pass did, counted by operation."""
+
+    taken: int = 0
+    """Operations that were due."""
+    resolved: int = 0
+    """Ended with evidence, or were no longer open."""
+    waiting: int = 0
+    """No evidence yet; tried again later."""
+    reviews: int = 0
+    """Newly handed to a person."""
+    lost: int = 0
+    """Taken over by another worker meanwhile."""
+    failed: int = 0
+    """The store or the code failed; tried again when the lease ends."""
+
+
+class RecoveryWorker:
+    """Start, stop, safe to stop before start and twice."""
+
+    def __init__(self, engine: Engine, driver: Driver):
+        self._engine = engine
+        self._driver = driver
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait((task,))
+
+    async def _run(self) -> None:
+        settings = self._engine.settings
+        failures = 0
+        while True:
+            try:
+                report = await self.run_once()
+                failures = 0
+            except StoreError as error:
+                failures += 1
+                report = RecoveryReport()
+                logger.warning("recovery cannot reach the store: %s", error.code)
+            if report.taken < _ROWS_AT_ONCE:
+                jitter = 0.75 + self._engine.ports.random.random() / 2
+                await self._engine.ports.clock.sleep(
+                    settings.recovery_interval_s * jitter * min(2**failures, 32)
+                )
+
+    async def run_once(self) -> RecoveryReport:
+        """One pass over what is due now. Raises `StoreError` where the store cannot be read."""
+        engine = self._engine
+        now_us = engine.ports.clock.now_us()
+        lease_us = int(engine.settings.lease_s * 1_000_000)
+        rows = await engine.store.lease_due(now_us, engine.ports.instance, now_us + lease_us, _ROWS_AT_ONCE)
+        report = RecoveryReport(taken=len(rows))
+        if rows:
+            gate = asyncio.Semaphore(engine.settings.recovery_concurrency_max)
+            await asyncio.gather(*(self._guarded(row, report, gate) for row in rows))
+        return report
+
+    async def _guarded(self, row: InFlight, report: RecoveryReport, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            try:
+                # The row may have waited for its turn: the lease counts from now.
+                await self._handle(await self._engine.renew(row), report)
+            except StaleFence:
+                report.lost += 1
+            except AegisPayError as error:
+                report.failed += 1
+                logger.warning("recovery of %s in %s: %s", row.operation_id, row.payment_id, error.code)
+            except Exception as error:  # noqa: BLE001 - one payment's trouble must not stop the others
+                report.failed += 1
+                logger.error(
+                    "recovery of %s in %s: %s", row.operation_id, row.payment_id, type(error).__name__
+                )
+
+    async def _handle(self, row: InFlight, report: RecoveryReport) -> None:
+        payment = await self._engine.load(row.payment_id)
+        operation = payment.operation(row.operation_id)
+        if operation is None:
+            await self._engine.release(payment, row)
+        elif row.purpose is Purpose.EXPIRY:
+            await self._expire(payment, row)
+        elif row.purpose is Purpose.WATCH:
+            await self._watch(payment, operation, row)
+        elif not operation.unfinished or operation.status is OperationStatus.CONFIRMING:
+            await self._engine.release(payment, row)
+        elif row.purpose is Purpose.ACTION:
+            await self._payer_is_late(payment, operation, row)
+        else:
+            await self._resolve(payment, operation, row, report)
+            return
+        report.resolved += 1
+
+    # --- a call without an outcome ------------------------------------------------------------------------
+
+    async def _resolve(
+        self, payment: Payment, operation: Operation, row: InFlight, report: RecoveryReport
+    ) -> None:
+        engine = self._engine
+        if operation.status is OperationStatus.STARTED:
+            # Its owner died between intent and outcome: say so before anything else happens.
+            recorded = await engine.record(payment, row, InDoubt(reason="owner_gone"), Evidence.REPLY)
+            payment = recorded.payment
+            row = recorded.row or row
+            operation = payment.operation(row.operation_id) or operation
+        known, row = await engine.seek(payment, operation, row, row.tries)
+        if known is not None and not _nothing_new(operation, known):
+            if isinstance(known.outcome, Pending):
+                recorded = await engine.record(payment, row, known.outcome, known.evidence)
+                payment, row = recorded.payment, recorded.row or row
+            else:
+                follow = self._policy(operation, known)
+                payment = await self._driver.found(payment, row, known, self._deadline_s(), follow)
+            after = payment.operation(operation.id)
+            if after is not None and (
+                not after.unfinished or after.status is OperationStatus.REQUIRES_ACTION
+            ):
+                report.resolved += 1
+                return
+        age_s = (engine.ports.clock.now_us() - operation.started_at_us) / 1_000_000
+        if age_s >= engine.settings.review_after_s and payment.review is None:
+            payment = await self._review(payment, operation, row)
+            report.reviews += 1
+        delay_s = engine.settings.recovery_retry.delay_s(row.tries, engine.ports.random)
+        quiet_s = engine.quiet_left_s(operation, row)
+        if payment.review is not None:
+            delay_s = max(delay_s, _REVIEWED_INTERVAL_S)
+        elif quiet_s > 0:
+            delay_s = max(delay_s, quiet_s) if row.tries > 1 else min(delay_s, quiet_s)
+        await engine.hand_over(payment, row, delay_s)
+        report.waiting += 1
+
+    def _policy(self, operation: Operation, known: Known) -> FollowUp | None:
+        """What follows when a first operation in doubt turns out to have succeeded after its caller has gone."""
+        policy = self._engine.settings.doubt_policy
+        if policy is DoubtPolicy.HOLD or not operation.attempt or not isinstance(known.outcome, Approved):
+            return None
+        if policy is DoubtPolicy.REVIEW:
+            return cmd.RequestReview(reason="succeeded_after_doubt", operation_id=operation.id)
+        operation_id = self._engine.new_operation_id()
+        if operation.kind is OperationKind.CHARGE:
+            return cmd.StartRefund(operation_id=operation_id, reason="succeeded_after_doubt")
+        return cmd.StartVoid(operation_id=operation_id, reason="succeeded_after_doubt")
+
+    async def _review(self, payment: Payment, operation: Operation, row: InFlight) -> Payment:
+        reason = (
+            f"in doubt for {self._engine.settings.review_after_s:g} s: {operation.code or operation.status}"
+        )
+        while True:
+            draft = self._engine.journal.draft(payment)
+            draft.apply(cmd.RequestReview(reason=reason, operation_id=operation.id))
+            guard = Guard(operation_id=row.operation_id, fence=row.fence, keep=row)
+            try:
+                return await self._engine.journal.commit(draft, guard=guard)
+            except VersionConflict:
+                payment = await self._engine.load(payment.id)
+
+    # --- what is due ----------------------------------------------------------------------------------------
+
+    async def _watch(self, payment: Payment, operation: Operation, row: InFlight) -> None:
+        """One more look at an attempt that ended because nothing was found."""
+        engine = self._engine
+        gateway = engine.registry.find(operation.gateway)
+        if gateway is not None:
+            known = await engine.look(gateway, engine.call_for(payment, operation), row, trusted=False)
+            if known is not None and isinstance(known.outcome, Approved):
+                await self._driver.found(payment, row, known, self._deadline_s())
+                return
+        await engine.release(payment, row)
+
+    async def _payer_is_late(self, payment: Payment, operation: Operation, row: InFlight) -> None:
+        """The payer's time is up: they may have acted without coming back; otherwise cancel at the gateway."""
+        engine = self._engine
+        gateway = engine.registry.find(operation.gateway)
+        if gateway is not None:
+            known = await engine.look(gateway, engine.call_for(payment, operation), row, trusted=False)
+            if known is not None:
+                payment = await self._driver.found(payment, row, known, self._deadline_s())
+        if payment.state is PaymentState.REQUIRES_ACTION:
+            await self._cancel(payment, row)
+
+    async def _expire(self, payment: Payment, row: InFlight) -> None:
+        """The authorisation has lapsed: release what was not captured."""
+        if payment.state is PaymentState.AUTHORIZED:
+            await self._cancel(payment, row)
+        else:
+            await self._engine.release(payment, row)
+
+    async def _cancel(self, payment: Payment, row: InFlight) -> None:
+        engine = self._engine
+        operation_id = engine.new_operation_id()
+        draft = engine.journal.draft(payment)
+        try:
+            draft.apply(cmd.StartVoid(operation_id=operation_id, reason="expired"))
+        except InvalidState:
+            # A capture or confirmation is under way; look again when it has ended.
+            await engine.hand_over(payment, row, engine.settings.lease_s)
+            return
+        void_row = engine.new_row(draft.current, operation_id, row.gateway)
+        later = engine.ports.clock.now_us() + int(_REVIEWED_INTERVAL_S * 1_000_000)
+        guard = Guard(
+            operation_id=row.operation_id, fence=row.fence, keep=replace(row, due_at_us=later, owner="")
+        )
+        payment = await engine.journal.commit(draft, guard=guard, opens=(void_row,))
+        await self._driver.drive(payment, void_row, self._deadline_s())
+
+    def _deadline_s(self) -> float:
+        return self._engine.ports.clock.monotonic_s() + self._engine.settings.answer_timeout_s
+
+
+def _nothing_new(operation: Operation, known: Known) -> bool:
+    return isinstance(known.outcome, Pending) and operation.status is OperationStatus.PENDING
