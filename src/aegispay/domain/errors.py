@@ -4,8 +4,6 @@ The docstring is the default message. `retryable` says whether the same request,
 idempotency key, may succeed; `effect` says what is known of the gateway when the error is raised.
 """
 
-# ruff: noqa: N818 - an error is named for what happened; the suffix would only repeat the module's name
-
 from __future__ import annotations
 
 from typing import ClassVar, Literal

@@ -133,6 +133,8 @@ class PaymentFailed(_Data, frozen=True, kw_only=True, omit_defaults=True, tag="p
 class ReviewRequested(_Data, frozen=True, kw_only=True, omit_defaults=True, tag="review_requested"):
     reason: str
     operation_id: str | None = None
+    until_evidence: bool = False
+    """Whether it is about an operation whose outcome is unknown, so that its outcome closes the review."""
 
 
 class ReviewClosed(_Data, frozen=True, kw_only=True, omit_defaults=True, tag="review_closed"):

@@ -153,8 +153,11 @@ def _approved(payment: Payment, data: ev.OperationApproved, event: Event) -> Pay
         )
     if kind is OperationKind.CAPTURE:
         captured = payment.captured_minor + amount
-        authorized = max(payment.authorized_minor, captured + payment.released_minor)
-        released = authorized - captured if operation.final else payment.released_minor
+        authorized = max(payment.authorized_minor, captured)
+        # A capture found late may eat into what was thought to be released.
+        released = (
+            authorized - captured if operation.final else min(payment.released_minor, authorized - captured)
+        )
         return replace(changed, captured_minor=captured, authorized_minor=authorized, released_minor=released)
     if kind is OperationKind.REFUND:
         return replace(changed, refunded_minor=payment.refunded_minor + amount)
@@ -164,10 +167,17 @@ def _approved(payment: Payment, data: ev.OperationApproved, event: Event) -> Pay
 def _voided(payment: Payment, operation: Operation, event: Event) -> Payment:
     ended = "expired" if operation.reason == "expired" else "canceled"
     if payment.authorized_minor:
-        return replace(payment, released_minor=payment.authorized_minor - payment.captured_minor, ended=ended)
+        left = payment.authorized_minor - payment.captured_minor
+        # The first end counts: a void found late does not turn CANCELED into EXPIRED.
+        return replace(
+            payment, released_minor=left, ended=payment.ended or (None if payment.captured_minor else ended)
+        )
+    parent = _get(payment, operation.parent_id)
+    if not parent.unfinished:
+        return payment
     operations = _with(
         payment,
-        operation.parent_id or "",
+        parent.id,
         status=OperationStatus.DECLINED,
         category=DeclineCategory.HARD,
         code=ended,
@@ -265,16 +275,22 @@ def _failed(payment: Payment, data: ev.PaymentFailed, event: Event) -> Payment:
 
 
 def _review_requested(payment: Payment, data: ev.ReviewRequested, event: Event) -> Payment:
-    return replace(payment, review=data.reason)
+    return replace(payment, review=data.reason, review_until_evidence=data.until_evidence)
 
 
 def _review_closed(payment: Payment, data: ev.ReviewClosed, event: Event) -> Payment:
-    return replace(payment, review=None)
+    return replace(payment, review=None, review_until_evidence=False)
 
 
 def _late_success(payment: Payment, data: ev.LateSuccessFound, event: Event) -> Payment:
     _get(payment, data.operation_id)
-    operations = _with(payment, data.operation_id, status=OperationStatus.UNWANTED, reference=data.reference)
+    operations = _with(
+        payment,
+        data.operation_id,
+        status=OperationStatus.UNWANTED,
+        reference=data.reference,
+        taken_minor=data.amount_minor,
+    )
     return replace(payment, operations=operations)
 
 
@@ -283,8 +299,9 @@ def _dispute_opened(payment: Payment, data: ev.DisputeOpened, event: Event) -> P
 
 
 def _dispute_closed(payment: Payment, data: ev.DisputeClosed, event: Event) -> Payment:
+    still_open = tuple(one for one in payment.disputes_open if one != data.reference)
     return replace(
-        payment, disputes_open=tuple(one for one in payment.disputes_open if one != data.reference)
+        payment, disputes_open=still_open, disputes_closed=(*payment.disputes_closed, data.reference)
     )
 
 

@@ -1,7 +1,8 @@
 """Public ids: a prefix and 32 hexadecimal digits of a version 7 UUID, so that they sort by time.
 
 Stores keep the 16 bytes. A payment's id ends in its partition, the first byte of the claim's digest: the hash
-of (merchant, idempotency key). So a payment's claim, operations and events can live together when the database is sharded.
+of (merchant, idempotency key). So a payment's claim, operations and events can live together when the
+database is sharded.
 """
 
 from __future__ import annotations

@@ -68,8 +68,8 @@ class Card:
     """A raw card. It is turned into the PSP's token before anything is charged, and lives only in memory.
 
     It has no repr of its digits, cannot be changed, pickled, copied or encoded, and compares by identity.
-    `expiry_year` has four digits (two are taken as 20xx). Raises `InvalidPaymentMethod` for a number that fails the Luhn check, or a wrong
-    expiry or CVC; neither the message nor the raising frame holds what was given.
+    `expiry_year` has four digits (two are taken as 20xx). Raises `InvalidPaymentMethod` for a number that fails
+    the Luhn check, or a wrong expiry or CVC; neither the message nor the raising frame holds what was given.
     """
 
     __slots__ = ("__cvc", "__number", "expiry_month", "expiry_year", "holder")

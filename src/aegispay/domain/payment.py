@@ -69,6 +69,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     next_action: NextAction | None = None
     action_data: dict[str, str] = msgspec.field(default_factory=dict)
     compensates: bool = False
+    taken_minor: int = 0
+    """What an unwanted success took, which is what its reversal gives back."""
     concluded_version: int = 0
     """The payment's version at which the outcome became final; 0 while it is not."""
 
@@ -116,7 +118,10 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`canceled` or `expired` where the payment ended without a capture."""
     review: str | None = None
     """Why a person must look, while somebody must."""
+    review_until_evidence: bool = False
+    """Whether the review closes by itself once the operations under way have ended."""
     disputes_open: tuple[str, ...] = ()
+    disputes_closed: tuple[str, ...] = ()
     expires_at_us: int | None = None
     """When the authorisation lapses."""
     answered_version: int = 0

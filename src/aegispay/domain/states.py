@@ -56,44 +56,123 @@ class Edge(NamedTuple):
     why: str
 
 
+_GOES_ON = "operation_started operation_declined operation_not_sent operation_in_doubt operation_pending"
+"""An operation begins, or has no effect, or has none yet."""
+_ENDED_WITHOUT = "operation_declined operation_not_sent"
+_OPEN = "processing in_doubt requires_action"
+_SETTLED = "authorized succeeded partially_refunded refunded"
+_OVER = "failed canceled expired"
+
+_ROWS: tuple[tuple[str, str, str, str, str], ...] = (
+    # letter, from, to, event types, why
+    (
+        "a",
+        "initiated",
+        "processing",
+        "operation_started",
+        "the first attempt is recorded before anything is sent",
+    ),
+    (
+        *("b", "processing", "processing", f"{_ENDED_WITHOUT} operation_started operation_pending"),
+        "an attempt had no effect and the next begins, or the PSP will answer later",
+    ),
+    ("c", "processing", "in_doubt", "operation_in_doubt", "no clear answer and no proof"),
+    (
+        *("d", "in_doubt", "processing", f"{_ENDED_WITHOUT} operation_pending"),
+        "evidence: it had no effect, or the PSP works on it",
+    ),
+    ("e", "in_doubt", "authorized", "operation_approved", "evidence: it was authorised"),
+    ("f", "in_doubt", "succeeded", "operation_approved", "evidence: it was captured"),
+    ("g", _OPEN, "requires_action", "operation_requires_action", "the payer must authenticate"),
+    (
+        *("h", "processing in_doubt", "requires_action", "operation_not_sent"),
+        "the confirmation never left: the payer's step can be completed again",
+    ),
+    ("i", "requires_action", "authenticated", "action_completed", "the payer came back"),
+    (
+        "j",
+        "authenticated",
+        "processing",
+        "operation_started",
+        "the confirmation is recorded before it is sent",
+    ),
+    ("k", "requires_action", "requires_action", _GOES_ON, "canceling while the payer acts"),
+    (
+        *("l", "requires_action", "processing", f"{_ENDED_WITHOUT} operation_pending"),
+        "the payer acted and the PSP works on it, or the attempt ended",
+    ),
+    (
+        "m",
+        "processing requires_action",
+        "authorized",
+        "operation_approved",
+        "the amount is reserved on the card",
+    ),
+    ("n", "processing requires_action", "succeeded", "operation_approved", "charged in one step"),
+    (
+        *("o", "authorized", "authorized", f"{_GOES_ON} operation_approved"),
+        "a capture, void or refund begins or ends, with some of the amount still reserved",
+    ),
+    ("p", "authorized", "succeeded", "operation_approved", "captured in full, or the rest released"),
+    (
+        *("q", "authorized", "partially_refunded refunded", "operation_approved"),
+        "captured or released in full, after some of the captured was refunded",
+    ),
+    (
+        *("r", "authorized requires_action processing", "canceled", "operation_approved"),
+        "voided before any capture, or before the payer's step took effect",
+    ),
+    (
+        *("s", "authorized requires_action processing", "expired", "operation_approved"),
+        "lapsed, and released at the PSP",
+    ),
+    ("t", "processing", "failed", "payment_failed", "every allowed attempt ended with a definitive no"),
+    ("u", "succeeded", "succeeded", _GOES_ON, "a refund begins, or ends without effect"),
+    (
+        *("v", "succeeded partially_refunded", "partially_refunded refunded", "operation_approved"),
+        "refunded",
+    ),
+    (
+        "w",
+        "partially_refunded",
+        "partially_refunded",
+        _GOES_ON,
+        "another refund begins, or ends without effect",
+    ),
+    ("x", _SETTLED, "disputed", "dispute_opened", "the payer's bank disputes the charge"),
+    ("y", "disputed", _SETTLED, "dispute_closed", "the last open dispute was decided"),
+    ("z", _SETTLED, "=", "dispute_closed", "a dispute's end is heard of before its beginning"),
+    (
+        *("A", "disputed", "disputed", f"{_GOES_ON} operation_approved dispute_opened dispute_closed"),
+        "an operation from before the dispute, or a reversal, goes on; another dispute comes or goes",
+    ),
+    (
+        *("B", f"{_OPEN} {_SETTLED} {_OVER} disputed needs_review", "needs_review", "review_requested"),
+        "evidence did not come in time, or contradicts: a person must look",
+    ),
+    (
+        "C",
+        "needs_review",
+        "needs_review",
+        f"{_GOES_ON} operation_approved operation_requires_action late_success_found dispute_opened dispute_closed"
+        " payment_failed",
+        "evidence arrives while a person looks",
+    ),
+    ("D", "needs_review", f"{_OPEN} {_SETTLED} {_OVER} disputed", "review_closed", "the doubt is cleared"),
+    (
+        *("E", f"{_OPEN} {_SETTLED} {_OVER} disputed", "=", "late_success_found"),
+        "an attempt that had ended turns out charged: it will be reversed",
+    ),
+    (
+        *("F", f"{_OPEN} {_SETTLED} {_OVER}", "=", f"{_GOES_ON} operation_approved"),
+        "the reversal of a late success, or a void beside an attempt that ended, goes on",
+    ),
+)
+
+
 def _edges() -> list[Edge]:
-    rows: list[tuple[str, str, str, str, str]] = [
-        # letter, from, to, event types, why
-        ("a", "initiated", "processing", "operation_started", "the first attempt is recorded before anything is sent"),
-        ("b", "initiated", "failed", "payment_failed", "no gateway can take it"),
-        ("c", "processing", "processing", "operation_declined operation_not_sent operation_started operation_pending", "an attempt ended with no effect and the next begins, or the PSP will answer later"),
-        ("d", "processing", "in_doubt", "operation_in_doubt", "no clear answer and no proof"),
-        ("e", "in_doubt", "in_doubt", "operation_in_doubt operation_declined operation_not_sent", "still no evidence; the parent of a doubtful confirmation may be named too"),
-        ("f", "in_doubt", "processing", "operation_declined operation_not_sent operation_pending", "evidence: it had no effect, or the PSP works on it"),
-        ("g", "in_doubt", "authorized", "operation_approved", "evidence: it was authorised"),
-        ("h", "in_doubt", "succeeded", "operation_approved", "evidence: it was captured"),
-        ("i", "processing requires_action in_doubt", "requires_action", "operation_requires_action", "the payer must authenticate"),
-        ("j", "requires_action", "authenticated", "action_completed", "the payer came back"),
-        ("k", "authenticated", "processing", "operation_started", "the confirmation is recorded before it is sent"),
-        ("l", "requires_action", "requires_action", "operation_started operation_declined operation_not_sent operation_in_doubt operation_pending", "cancelling while the payer acts"),
-        ("m", "requires_action", "processing", "operation_pending operation_declined operation_not_sent operation_in_doubt", "the payer acted and the PSP works on it, or the attempt ended"),
-        ("n", "processing requires_action", "authorized", "operation_approved", "the amount is reserved on the card"),
-        ("o", "processing requires_action", "succeeded", "operation_approved", "charged in one step"),
-        ("p", "authorized", "authorized", "operation_started operation_approved operation_declined operation_not_sent operation_in_doubt operation_pending", "a capture or void begins or ends, with some of the amount still reserved"),
-        ("q", "authorized", "succeeded", "operation_approved", "captured in full, or the rest released"),
-        ("r", "authorized", "partially_refunded refunded", "operation_approved", "the rest is released after some of the captured was refunded"),
-        ("s", "authorized requires_action", "canceled", "operation_approved", "voided before any capture"),
-        ("t", "authorized requires_action", "expired", "operation_approved", "lapsed, and released at the PSP"),
-        ("u", "processing", "failed", "payment_failed", "every allowed attempt ended with a definitive no"),
-        ("v", "succeeded", "succeeded", "operation_started operation_declined operation_not_sent operation_in_doubt operation_pending", "a refund begins, or ends without effect"),
-        ("w", "succeeded partially_refunded", "partially_refunded refunded", "operation_approved", "refunded"),
-        ("x", "partially_refunded", "partially_refunded", "operation_started operation_declined operation_not_sent operation_in_doubt operation_pending", "another refund begins, or ends without effect"),
-        ("y", "succeeded partially_refunded refunded", "disputed", "dispute_opened", "the payer's bank disputes the charge"),
-        ("z", "disputed", "succeeded partially_refunded refunded", "dispute_closed", "the dispute was decided"),
-        ("A", "disputed", "disputed", "operation_approved operation_declined operation_not_sent operation_in_doubt operation_pending late_success_found operation_started", "an operation from before the dispute ends"),
-        ("B", "processing in_doubt requires_action authorized succeeded partially_refunded refunded failed canceled expired disputed needs_review", "needs_review", "review_requested", "evidence did not come in time, or contradicts: a person must look"),
-        ("C", "needs_review", "needs_review", "operation_started operation_approved operation_declined operation_not_sent operation_in_doubt operation_pending operation_requires_action late_success_found dispute_opened dispute_closed payment_failed", "evidence arrives while a person looks"),
-        ("D", "needs_review", "processing in_doubt requires_action authorized succeeded partially_refunded refunded failed canceled expired disputed", "review_closed", "the doubt is cleared"),
-        ("E", "processing in_doubt requires_action authorized succeeded partially_refunded refunded failed canceled expired", "=", "late_success_found", "an attempt that had ended turns out charged: it will be reversed"),
-        ("F", "succeeded partially_refunded refunded failed canceled expired processing in_doubt requires_action authorized", "=", "operation_started operation_approved operation_declined operation_not_sent operation_in_doubt operation_pending", "the compensating operation for a late success"),
-    ]  # fmt: skip
     found: list[Edge] = []
-    for letter, sources, targets, events, why in rows:
+    for letter, sources, targets, events, why in _ROWS:
         for source in sources.split():
             for target in targets.split():
                 end = source if target == "=" else target

@@ -1,7 +1,7 @@
 """Reads events of every released schema version.
 
 An upcaster turns the plain data of one (type, schema version) into the next version's. Register one in
-`UPCASTERS` whenever the shape of an event changes; the golden streams in the tests hold every released version.
+`UPCASTERS` whenever the shape of an event changes; the golden streams in the tests hold every version.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def read_data(
         for version in range(schema_version, current):
             step = upcasters.get((str(plain.get("type")), version))
             plain = step(plain) if step else plain
-        return msgspec.convert(plain, EventData)
+        data: EventData = msgspec.convert(plain, EventData)
+        return data
     except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
         raise CorruptEvent(f"an event of schema version {schema_version} cannot be read: {error}") from None

@@ -1,0 +1,285 @@
+"""What an outcome, or later evidence, says of an operation: which facts follow from it. Pure.
+
+An attempt and its confirmation are one thing at the PSP, so news of either concludes both. News that contradicts
+what is recorded is recorded too, but a person is asked first.
+"""
+
+from __future__ import annotations
+
+from aegispay.domain import commands as cmd
+from aegispay.domain import events as ev
+from aegispay.domain.errors import InvalidState
+from aegispay.domain.events import EventData, OperationKind
+from aegispay.domain.money import AMOUNT_MINOR_MAX
+from aegispay.domain.outcomes import (
+    Approved,
+    DeclineCategory,
+    Declined,
+    Evidence,
+    InDoubt,
+    NotSent,
+    Pending,
+    RequiresAction,
+)
+from aegispay.domain.payment import FIRST_KINDS, Operation, OperationStatus, Payment
+from aegispay.domain.states import UNSETTLED
+
+OPERATIONS_MAX = 250
+"""No payment has more operations than this, reversals apart."""
+ATTEMPTS_MAX = 10
+
+Events = tuple[EventData, ...]
+_NO_EFFECT = frozenset({OperationStatus.DECLINED, OperationStatus.NOT_SENT})
+
+
+def may_try_next(operation: Operation) -> bool:
+    """Whether an ended attempt lets another gateway be tried: it had no effect, and the no was a soft one."""
+    if operation.status is OperationStatus.NOT_SENT:
+        return True
+    return operation.status is OperationStatus.DECLINED and operation.category is DeclineCategory.SOFT
+
+
+def next_may_start(payment: Payment, ending_id: str | None = None) -> bool:
+    """Whether another attempt may start once the operation `ending_id` has ended without effect."""
+    return (
+        payment.review is None
+        and not any(op.unfinished and op.id != ending_id for op in payment.operations)
+        and sum(1 for op in payment.operations if op.attempt) < ATTEMPTS_MAX
+        and len(payment.operations) < OPERATIONS_MAX
+    )
+
+
+def stranded(payment: Payment) -> bool:
+    """Whether the payment waits for something that nobody is doing. Such a payment must never be committed."""
+    if payment.review is not None:
+        return False
+    if payment.state in UNSETTLED and not any(
+        op.unfinished and not op.compensates for op in payment.operations
+    ):
+        return True
+    return bool(_unreversed(payment))
+
+
+def _unreversed(payment: Payment) -> list[Operation]:
+    """Unwanted successes that no operation under way takes back."""
+    reversing = {op.parent_id for op in payment.operations if op.unfinished and op.compensates}
+    return [
+        op for op in payment.operations if op.status is OperationStatus.UNWANTED and op.id not in reversing
+    ]
+
+
+def record(payment: Payment, command: cmd.RecordOutcome) -> Events:
+    """The events that follow; an empty tuple where nothing new was learnt."""
+    operation = _addressed(payment, command)
+    outcome = command.outcome
+    events: list[EventData]
+    if not operation.unfinished:
+        events = _record_late(payment, operation, command)
+    elif isinstance(outcome, Approved):
+        events = _approve(payment, operation, outcome, command.evidence)
+    elif operation.status is OperationStatus.CONFIRMING and not isinstance(outcome, Declined):
+        # The payer has acted since, and the confirmation's own outcome counts.
+        return ()
+    elif isinstance(outcome, Declined | NotSent):
+        events = _without_effect(payment, operation, outcome, command)
+    elif isinstance(outcome, RequiresAction):
+        events = _action_required(operation, outcome)
+    elif isinstance(outcome, InDoubt):
+        return _now_in_doubt(operation, outcome.reason)
+    else:
+        return _still_pending(operation, outcome)
+    if events and _clears_review(payment, operation, events):
+        events.append(ev.ReviewClosed(reason=f"evidence: {command.evidence}"))
+    return tuple(events)
+
+
+def _addressed(payment: Payment, command: cmd.RecordOutcome) -> Operation:
+    """The operation that the outcome concludes: an attempt's own, or its confirmation's, whichever is open."""
+    operation = payment.operation(command.operation_id)
+    if operation is None:
+        raise InvalidState(f"{payment.id} has no operation {command.operation_id}.")
+    if operation.kind is OperationKind.CONFIRM and operation.status in _NO_EFFECT:
+        if not isinstance(command.outcome, Approved):
+            return operation
+        operation = payment.operation(operation.parent_id or "") or operation
+    if operation.status is OperationStatus.CONFIRMING and isinstance(command.outcome, Approved | Declined):
+        for other in payment.operations:
+            if other.unfinished and other.kind is OperationKind.CONFIRM and other.parent_id == operation.id:
+                return other
+    return operation
+
+
+def _clears_review(payment: Payment, operation: Operation, events: list[EventData]) -> bool:
+    """Whether these events end the doubt that a person was asked about."""
+    if payment.review is None or not payment.review_until_evidence:
+        return False
+    if any(isinstance(one, ev.ReviewRequested | ev.LateSuccessFound | ev.OperationInDoubt) for one in events):
+        return False
+    if any(op.unfinished and op.id not in (operation.id, operation.parent_id) for op in payment.operations):
+        return False
+    reverses = operation.compensates and isinstance(events[0], ev.OperationApproved)
+    reversed_id = operation.parent_id if reverses else None
+    return not any(
+        op.status is OperationStatus.UNWANTED and op.id != reversed_id for op in payment.operations
+    )
+
+
+def _flag(payment: Payment, reason: str, operation_id: str | None, until_evidence: bool) -> list[EventData]:
+    """Asks a person, unless somebody was asked already. What evidence cannot clear overrides what it can."""
+    if payment.review is not None and (until_evidence or not payment.review_until_evidence):
+        return []
+    return [ev.ReviewRequested(reason=reason, operation_id=operation_id, until_evidence=until_evidence)]
+
+
+# --- approved -----------------------------------------------------------------------------------------------
+
+
+def _approve(
+    payment: Payment, operation: Operation, outcome: Approved, evidence: Evidence
+) -> list[EventData]:
+    amount = outcome.amount_minor
+    if not _usable(payment, operation, amount):
+        if operation.kind is not OperationKind.VOID:
+            return _flag(payment, "approved_without_amount", operation.id, operation.unfinished)
+        amount = operation.amount_minor
+    reason = _contradiction(payment, operation, amount)
+    # The review comes first: nobody who follows the events sees a wrong amount as settled. It is asked for even
+    # where another one is open, for that one's reason does not tell of this; it ends the operation, so only once.
+    return [
+        *((ev.ReviewRequested(reason=reason, operation_id=operation.id),) if reason else ()),
+        ev.OperationApproved(
+            operation_id=operation.id,
+            amount_minor=amount,
+            reference=outcome.reference,
+            expires_at_us=outcome.expires_at_us,
+            evidence=evidence,
+        ),
+    ]
+
+
+def _usable(payment: Payment, operation: Operation, amount: object) -> bool:
+    """Whether an amount can stand in the books: a positive integer that leaves the sums within the limit."""
+    before = {
+        OperationKind.CAPTURE: payment.captured_minor,
+        OperationKind.REFUND: payment.refunded_minor,
+    }.get(operation.kind, 0)
+    return type(amount) is int and 0 < amount <= AMOUNT_MINOR_MAX - before
+
+
+def _contradiction(payment: Payment, operation: Operation, amount: int) -> str | None:
+    """Why a person must look at this approval, if one must."""
+    kind = operation.kind
+    parent = payment.operation(operation.parent_id) if operation.parent_id else None
+    if kind is not OperationKind.VOID and amount != operation.amount_minor:
+        return f"amount_differs: asked for {operation.amount_minor}, the gateway took {amount}"
+    if operation.compensates:
+        return None if parent and parent.status is OperationStatus.UNWANTED else "reversed_twice"
+    own = operation.amount_minor if operation.unfinished else 0
+    others_reserved = payment.reserved(OperationKind.CAPTURE) - (own if kind is OperationKind.CAPTURE else 0)
+    if kind is OperationKind.VOID:
+        if payment.captured_minor and payment.capturable_minor + others_reserved <= 0:
+            return "voided_after_capture"
+        return "voided_during_capture" if others_reserved else None
+    if kind is OperationKind.CAPTURE:
+        if amount > payment.capturable_minor + own:
+            return "captured_beyond_authorized"
+        return "released_during_capture" if operation.final and others_reserved else None
+    if kind is OperationKind.REFUND and amount > payment.refundable_minor + own:
+        return "refunded_beyond_captured"
+    return None
+
+
+# --- everything else ----------------------------------------------------------------------------------------
+
+
+def _without_effect(
+    payment: Payment, operation: Operation, outcome: Declined | NotSent, command: cmd.RecordOutcome
+) -> list[EventData]:
+    events: list[EventData] = []
+    if isinstance(outcome, Declined):
+        category, code, message = outcome.category, outcome.code, outcome.message
+        events.append(
+            ev.OperationDeclined(
+                operation_id=operation.id,
+                category=category,
+                code=code,
+                message=message,
+                gateway_code=outcome.gateway_code,
+                reference=outcome.reference,
+                evidence=command.evidence,
+            )
+        )
+    else:
+        category, code, message = DeclineCategory.SOFT, "gateway_unavailable", f"not sent: {outcome.reason}"
+        events.append(
+            ev.OperationNotSent(operation_id=operation.id, reason=outcome.reason, evidence=command.evidence)
+        )
+    if operation.compensates:
+        return [
+            *events,
+            *_flag(payment, f"reversal_refused: {code}", operation.parent_id, until_evidence=True),
+        ]
+    confirmed_no = operation.kind is OperationKind.CONFIRM and isinstance(outcome, Declined)
+    if not operation.attempt and not confirmed_no:
+        return events
+    soft = operation.attempt and category is DeclineCategory.SOFT
+    if command.will_try_next and soft and next_may_start(payment, operation.id):
+        return events
+    events.append(ev.PaymentFailed(code=code, category=category, message=message))
+    return events
+
+
+def _now_in_doubt(operation: Operation, reason: str) -> Events:
+    if operation.status is not OperationStatus.STARTED:
+        return ()
+    return (ev.OperationInDoubt(operation_id=operation.id, reason=reason),)
+
+
+def _action_required(operation: Operation, outcome: RequiresAction) -> list[EventData]:
+    if operation.status is OperationStatus.REQUIRES_ACTION and operation.next_action == outcome.action:
+        return []
+    if operation.kind not in FIRST_KINDS and operation.kind is not OperationKind.CONFIRM:
+        return list(_now_in_doubt(operation, "unexpected_action"))
+    return [
+        ev.OperationRequiresAction(
+            operation_id=operation.id, reference=outcome.reference, action=outcome.action
+        )
+    ]
+
+
+def _still_pending(operation: Operation, outcome: Pending) -> Events:
+    if operation.status is OperationStatus.PENDING and outcome.reference in (None, operation.reference):
+        return ()
+    return (
+        ev.OperationPending(
+            operation_id=operation.id,
+            reason=outcome.reason,
+            reference=outcome.reference or operation.reference,
+        ),
+    )
+
+
+def _record_late(payment: Payment, operation: Operation, command: cmd.RecordOutcome) -> list[EventData]:
+    """Evidence about an operation that had ended: the same again, a late success, or a contradiction."""
+    outcome = command.outcome
+    if isinstance(outcome, Declined) and operation.status is OperationStatus.APPROVED:
+        return _flag(payment, "declined_after_approval", operation.id, until_evidence=False)
+    if not isinstance(outcome, Approved) or operation.status not in _NO_EFFECT:
+        return []
+    if operation.attempt:
+        if not _usable(payment, operation, outcome.amount_minor):
+            return _flag(payment, "approved_without_amount", operation.id, until_evidence=False)
+        return [
+            ev.LateSuccessFound(
+                operation_id=operation.id,
+                amount_minor=outcome.amount_minor,
+                reference=outcome.reference,
+                evidence=command.evidence,
+            )
+        ]
+    parent = payment.operation(operation.parent_id or "")
+    if operation.kind is OperationKind.VOID and parent and parent.status is OperationStatus.CONFIRMING:
+        # Void or confirmation, one of the two is wrong: the confirmation's outcome will tell.
+        return _flag(payment, "voided_during_confirmation", operation.id, until_evidence=False)
+    # A capture, void, refund or reversal that did happen: our books follow the gateway's.
+    return _approve(payment, operation, outcome, command.evidence)
