@@ -64,6 +64,7 @@ class Face:
         self._server: web.Server | None = None
         self._listener: asyncio.AbstractServer | None = None
         self._reserved: socket.socket | None = None
+        self._busy: set[object] = set()
         self._stopping = asyncio.Event()
         self._outages: set[asyncio.Task[None]] = set()
         shell.on_outage = self._outage
@@ -99,8 +100,12 @@ class Face:
         if self._listener is None:
             return
         self._close_listener()
-        for connection in self._server.connections if self._server is not None else ():
-            connection.close()
+        for connection in list(self._server.connections) if self._server is not None else ():
+            # A client's pool must not go on over a connection from before.
+            if connection in self._busy:
+                connection.close()
+            else:
+                connection.force_close()
         # The loop closes the listening socket in its own time; until then the port cannot be bound again.
         for _ in range(1000):
             try:
@@ -149,10 +154,14 @@ class Face:
     # --- requests -------------------------------------------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        answer = await self.shell.serve(await wire_request(request))
-        if isinstance(answer, Cut):
-            return await self._cut(request, answer)
-        return web_reply(answer)
+        self._busy.add(request.protocol)
+        try:
+            answer = await self.shell.serve(await wire_request(request))
+            if isinstance(answer, Cut):
+                return await self._cut(request, answer)
+            return web_reply(answer)
+        finally:
+            self._busy.discard(request.protocol)
 
     async def _cut(self, request: web.BaseRequest, cut: Cut) -> web.StreamResponse:
         """Ends the connection without a whole answer. The response that is returned finds nobody to read it."""

@@ -11,56 +11,41 @@ from aegispay.sandbox.documents import Document, Documents, PspIds
 from aegispay.sandbox.forms import Form
 from aegispay.sandbox.stripe_objects import METHOD, PAYMENT_INTENT
 
-_COMMON = [
-    "expand",
-    "metadata",
-    "description",
-    "receipt_email",
-    "shipping",
-    "statement_descriptor",
-    "statement_descriptor_suffix",
-    "setup_future_usage",
-    "payment_method",
-    "payment_method_data",
-    "payment_method_options",
-    "payment_method_types",
-    "mandate",
-    "mandate_data",
-    "radar_options",
-    "off_session",
-    "return_url",
-    "error_on_requires_action",
-    "use_stripe_sdk",
-    "capture_method",
-    "confirmation_token",
-]
-CREATE_PARAMS = frozenset(
-    [
-        *_COMMON,
-        *["amount", "currency", "confirm", "confirmation_method", "customer", "automatic_payment_methods"],
-        *[
-            "application_fee_amount",
-            "on_behalf_of",
-            "transfer_data",
-            "transfer_group",
-            "amount_details",
-            "payment_details",
-        ],
-    ]
+_COMMON = frozenset(
+    (
+        "capture_method confirmation_token description error_on_requires_action expand mandate mandate_data metadata"
+        " off_session payment_method payment_method_data payment_method_options payment_method_types radar_options"
+        " receipt_email return_url setup_future_usage shipping statement_descriptor statement_descriptor_suffix"
+        " use_stripe_sdk"
+    ).split()  # noqa: SIM905 - a list of this length is no table
 )
-CONFIRM_PARAMS = frozenset([*_COMMON, "client_secret"])
-UPDATE_PARAMS = frozenset([*_COMMON, "amount", "currency", "customer"])
+CREATE_PARAMS = _COMMON | {
+    "amount",
+    "amount_details",
+    "application_fee_amount",
+    "automatic_payment_methods",
+    "confirm",
+    "confirmation_method",
+    "currency",
+    "customer",
+    "on_behalf_of",
+    "payment_details",
+    "transfer_data",
+    "transfer_group",
+}
+CONFIRM_PARAMS = _COMMON | {"client_secret"}
+UPDATE_PARAMS = _COMMON | {"amount", "currency", "customer"}
 CAPTURE_PARAMS = frozenset(
-    [
+    {
         "amount_to_capture",
+        "expand",
         "final_capture",
         "metadata",
-        "expand",
         "statement_descriptor",
         "statement_descriptor_suffix",
-    ]
+    }
 )
-CANCEL_PARAMS = frozenset(["cancellation_reason", "expand"])
+CANCEL_PARAMS = frozenset({"cancellation_reason", "expand"})
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

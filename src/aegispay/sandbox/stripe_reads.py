@@ -12,18 +12,7 @@ from aegispay.sandbox.stripe_call import Call, StripeState
 from aegispay.sandbox.stripe_objects import CHARGE, METHOD, PAYMENT_INTENT, REFUND
 
 LIST_PARAMS = frozenset(
-    [
-        "limit",
-        "created",
-        "customer",
-        "starting_after",
-        "ending_before",
-        "expand",
-        "payment_intent",
-        "charge",
-        "query",
-        "page",
-    ]
+    "charge created customer ending_before expand limit page payment_intent query starting_after".split()  # noqa: SIM905
 )
 _CLAUSE = re.compile(
     r"""\s*(?:metadata\[(?P<q>["'])(?P<name>.+?)(?P=q)\]|(?P<field>status|currency|customer|amount|created))"""
