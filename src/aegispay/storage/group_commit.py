@@ -21,7 +21,7 @@ _SCAN_FACTOR = 8
 """At most so many batches' worth of waiting writes are looked at for one batch."""
 
 
-class BatchRefused(Exception):  # noqa: N818 - it is a signal between a store and its group commit, not an error for users
+class BatchRefused(Exception):
     """The batch failed as a whole and nothing of it was written; `error` is what a batch of one answers."""
 
     def __init__(self, error: Exception):

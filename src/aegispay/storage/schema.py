@@ -7,16 +7,15 @@ the version by itself, and compares it here.
 from __future__ import annotations
 
 import asyncio
+import io
 import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aegispay.domain.errors import SchemaTooNew
 from aegispay.storage import urls
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
 
 REVISIONS = ("0001",)
 """Every revision that this AegisPay knows, oldest first. A test compares it with the files."""
@@ -79,24 +78,18 @@ def read_sqlite_revision(connection: sqlite3.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def upgrade_sqlite_connection(connection: sqlite3.Connection) -> list[str]:
+def upgrade_sqlite(connection: sqlite3.Connection) -> list[str]:
     """Migrates in one transaction on a connection in autocommit mode, and returns the revisions that were applied.
 
     The write lock is taken before the revision is read, so of two processes the second finds nothing to do.
     """
-    from sqlalchemy import create_engine, pool
-
-    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=pool.StaticPool)
-    # SQLAlchemy rolls back once when it first meets a connection, so it must meet it before the transaction begins.
-    bound = engine.connect()
-    bound.detach()  # The raw connection is the caller's: SQLAlchemy neither resets nor closes it.
     connection.execute("BEGIN IMMEDIATE")
     try:
         found = read_sqlite_revision(connection)
         steps = pending(found) if needs_migration(found) else []
         if steps:
-            bound.begin()  # alembic then knows that the transaction is not its own to commit.
-            run_alembic(bound)
+            for statement in _split(upgrade_script("sqlite", found)):
+                connection.execute(statement)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -105,20 +98,40 @@ def upgrade_sqlite_connection(connection: sqlite3.Connection) -> list[str]:
     return steps
 
 
-def run_alembic(connection: Connection) -> None:
-    """Applies every missing revision on this connection, inside the transaction that the caller holds."""
+def _split(script: str) -> Iterator[str]:
+    """The statements of a SQLite script: a trigger holds semicolons of its own."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if line.rstrip().endswith(";") and sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def upgrade_script(dialect: str, found: str | None) -> str:
+    """The SQL that brings a database at this revision up to date, its new revision included, as alembic writes it.
+
+    Stores run it on connections of their own, inside one transaction, so SQLAlchemy never opens one.
+    """
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     script = ScriptDirectory.from_config(config)
+    written = io.StringIO()
 
     def steps(revision: Any, _: Any) -> Any:
-        return script._upgrade_revs("head", revision)  # noqa: SLF001 - what alembic's own upgrade command calls
+        return script._upgrade_revs("head", revision)
 
-    with _ONE_AT_A_TIME, EnvironmentContext(config, script, fn=steps) as environment:
-        environment.configure(connection=connection, version_table=VERSION_TABLE)
+    with (
+        _ONE_AT_A_TIME,
+        EnvironmentContext(config, script, fn=steps, as_sql=True, starting_rev=found) as environment,
+    ):
+        environment.configure(
+            dialect_name=dialect, output_buffer=written, version_table=VERSION_TABLE, transactional_ddl=True
+        )
         environment.run_migrations()
+    return written.getvalue()

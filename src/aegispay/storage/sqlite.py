@@ -14,7 +14,6 @@ from aegispay.domain.errors import (
     AegisPayError,
     ConfigError,
     NotRunning,
-    StoreError,
 )
 from aegispay.domain.events import Event
 from aegispay.domain.payment import Payment, decode_payment
@@ -306,19 +305,14 @@ def at_open(error: sqlite3.Error, path: str) -> AegisPayError:
 
 def migrate_connection(connection: sqlite3.Connection, path: str) -> list[str]:
     """Migrates; raises our errors only."""
-    from sqlalchemy.exc import DBAPIError
-
     try:
-        return schema.upgrade_sqlite_connection(connection)
+        return schema.upgrade_sqlite(connection)
     except sqlite3.Error as error:
-        raise at_open(error, path) from error
-    except DBAPIError as error:
-        cause = error.orig
-        if isinstance(cause, sqlite3.Error) and "already exists" not in str(cause):
-            raise at_open(cause, path) from error
-        raise StoreError(
-            f"{path} cannot be migrated: {cause}.",
-            hint="Is it another program's database? Nothing was changed.",
+        if "already exists" not in str(error):
+            raise at_open(error, path) from error
+        raise ConfigError(
+            f"{path} cannot be migrated: {error}.",
+            hint="It is another program's database; name a file of its own.",
         ) from error
 
 

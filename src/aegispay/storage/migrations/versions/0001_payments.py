@@ -150,5 +150,5 @@ POSTGRESQL = (
 
 
 def upgrade() -> None:
-    for statement in SQLITE if op.get_bind().dialect.name == "sqlite" else POSTGRESQL:
+    for statement in SQLITE if op.get_context().dialect.name == "sqlite" else POSTGRESQL:
         op.execute(statement)
