@@ -18,6 +18,14 @@ from aegispay.domain.outcomes import Declined, NotSent, Outcome
 from aegispay.gateways.capabilities import Capabilities
 
 
+SAVED_ERROR = "saved_error"
+"""`InDoubt.reason`: the PSP saved an error under the key and replays it for ever."""
+KEY_REUSED = "key_reused"
+"""`InDoubt.reason`: the PSP knows the key with other parameters; the first request may have been executed."""
+RESEND_USELESS = frozenset({SAVED_ERROR, KEY_REUSED})
+"""Doubts that no resend under the same key can end. A look-up, a webhook or a person must."""
+
+
 class GatewayCall(msgspec.Struct, frozen=True, kw_only=True):
     """One operation, as the adapter needs it. The same operation always gives the same call, over crashes and resends."""
 
