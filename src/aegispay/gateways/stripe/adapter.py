@@ -54,7 +54,6 @@ class StripeGateway(Gateway):
         if transport is None:
             transport = self._own_transport = AiohttpTransport()
         client = StripeClient(api_key, base_url, api_version, transport)
-        )
         self._client = client
         self._lookup = StripeLookup(client, multi_capture=multi_capture, search=search)
         self._multi_capture = multi_capture
