@@ -106,6 +106,8 @@ class Face:
                 connection.close()
             else:
                 connection.force_close()
+        for _ in range(5):
+            await asyncio.sleep(0)  # Lets a client on this loop see that its idle connections ended.
         # The loop closes the listening socket in its own time; until then the port cannot be bound again.
         for _ in range(1000):
             try:

@@ -12,12 +12,12 @@ from aegispay.sandbox.forms import Form
 from aegispay.sandbox.stripe_objects import METHOD, PAYMENT_INTENT
 
 _COMMON = frozenset(
-    (
+    (  # noqa: SIM905
         "capture_method confirmation_token description error_on_requires_action expand mandate mandate_data metadata"
         " off_session payment_method payment_method_data payment_method_options payment_method_types radar_options"
         " receipt_email return_url setup_future_usage shipping statement_descriptor statement_descriptor_suffix"
         " use_stripe_sdk"
-    ).split()  # noqa: SIM905 - a list of this length is no table
+    ).split()
 )
 CREATE_PARAMS = _COMMON | {
     "amount",
