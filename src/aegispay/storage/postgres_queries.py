@@ -18,6 +18,8 @@
 from __future__ import annotations
 
 # `passed` is one array of booleans, computed once; each row that is written carries its write's number into it.
+# Two odd forms keep the planner from plans that are quadratic, or read the whole table: a scalar subquery in the place of
+# NOT EXISTS, and IS TRUE behind IN.
 WRITE = """
 WITH w AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::bigint[], $5::uuid[])
@@ -32,7 +34,7 @@ locked AS MATERIALIZED (
 versioned AS MATERIALIZED (
     SELECT w.n, w.payment_id, w.guard_id, w.fence, w.digest FROM w
     WHERE CASE WHEN w.expected > 0 THEN w.n IN (SELECT n FROM locked)
-          ELSE NOT EXISTS (SELECT FROM payment p WHERE p.payment_id = w.payment_id) END
+          ELSE (SELECT p.version FROM payment p WHERE p.payment_id = w.payment_id) IS NULL END
 ),
 held AS MATERIALIZED (
     SELECT v.n FROM versioned v
@@ -48,7 +50,7 @@ claimed AS (
     SELECT c.digest, c.merchant_id, c.scope, c.payment_id, c.operation_id, c.request_hash, c.created_at_us
     FROM unnest($6::bigint[], $7::uuid[], $8::text[], $9::text[], $10::uuid[], $11::uuid[], $12::uuid[], $13::bigint[])
         AS c (n, digest, merchant_id, scope, payment_id, operation_id, request_hash, created_at_us)
-    WHERE c.n IN (SELECT n FROM leased)
+    WHERE (c.n IN (SELECT n FROM leased)) IS TRUE
     ORDER BY c.digest
     ON CONFLICT DO NOTHING
     RETURNING digest
