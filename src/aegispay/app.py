@@ -47,7 +47,8 @@ class EventStore:
     ) -> Payment:
         """The payment folded from its events, as of a version or a time (both inclusive).
 
-        Raises `PaymentNotFound` where there is no such payment, or it did not exist yet, and `InvalidRequest` for a time without a zone.
+        Raises `PaymentNotFound` where there is no such payment or it did not exist yet, and `InvalidRequest` for a
+        time without a zone.
         """
         until_us = None
         if until is not None:
@@ -258,12 +259,7 @@ class AegisPay:
         (where the gateway can). Raises `AmountTooLarge`, `InvalidState` or `UnsupportedOperation` before anything is sent.
         """
         return await self._orchestrator.capture(
-            payment_id,
-            idempotency_key=idempotency_key,
-            amount=amount,
-            final=final,
-            timeout_s=self._timeout_s(timeout_s),
-            merchant_id=merchant_id,
+            payment_id, amount, final, idempotency_key, self._timeout_s(timeout_s), merchant_id
         )
 
     async def void(
@@ -279,11 +275,7 @@ class AegisPay:
         the first one's answer.
         """
         return await self._orchestrator.void(
-            payment_id,
-            idempotency_key=idempotency_key,
-            reason=reason,
-            timeout_s=self._timeout_s(timeout_s),
-            merchant_id=merchant_id,
+            payment_id, reason, idempotency_key, self._timeout_s(timeout_s), merchant_id
         )
 
     cancel = void
@@ -300,12 +292,7 @@ class AegisPay:
     ) -> Result:
         """Gives captured money back, all that is left or a part. Refunds under way or in doubt count as refunded."""
         return await self._orchestrator.refund(
-            payment_id,
-            idempotency_key=idempotency_key,
-            amount=amount,
-            reason=reason,
-            timeout_s=self._timeout_s(timeout_s),
-            merchant_id=merchant_id,
+            payment_id, amount, reason, idempotency_key, self._timeout_s(timeout_s), merchant_id
         )
 
     async def complete_action(
@@ -319,11 +306,7 @@ class AegisPay:
     ) -> Result:
         """Goes on after the payer came back from the next action (3DS, redirect)."""
         return await self._orchestrator.complete_action(
-            payment_id,
-            action_data=dict(action_data or {}),
-            idempotency_key=idempotency_key,
-            timeout_s=self._timeout_s(timeout_s),
-            merchant_id=merchant_id,
+            payment_id, action_data or {}, idempotency_key, self._timeout_s(timeout_s), merchant_id
         )
 
     # --- reading and mending ------------------------------------------------------------------------------

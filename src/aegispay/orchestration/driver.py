@@ -20,6 +20,7 @@ from aegispay.domain.outcomes import (
 )
 from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.orchestration.engine import Engine, FollowUp, Known, NextAttempt
+from aegispay.resilience.deadline import Deadline
 from aegispay.storage.store import InFlight, Purpose
 
 logger = logging.getLogger("aegispay")
@@ -46,11 +47,11 @@ class Driver:
         self._clock = engine.ports.clock
 
     async def drive(
-        self, payment: Payment, row: InFlight, deadline_s: float, attempts: Attempts | None = None
+        self, payment: Payment, row: InFlight, deadline: Deadline, attempts: Attempts | None = None
     ) -> Payment:
         """Sends the operation, records what comes of it, and goes on to the next attempt where that is allowed.
 
-        Ends when the outcome is final, waits for the payer, or the deadline (monotonic seconds) is near; in the last case
+        Ends when the outcome is final, waits for the payer, or the deadline is near; in the last case
         the lease is handed to recovery. Raises `StaleFence` where another worker has taken over.
         """
         engine = self._engine
@@ -59,9 +60,9 @@ class Driver:
         while True:
             operation = _operation(payment, row)
             if known is None:
-                known = Known(await self._send(payment, operation, row, deadline_s, attempts), Evidence.REPLY)
+                known = Known(await self._send(payment, operation, row, deadline, attempts), Evidence.REPLY)
             following = None
-            if attempts is not None and _soft(known.outcome) and self._clock.monotonic_s() < deadline_s:
+            if attempts is not None and _soft(known.outcome) and deadline.allows():
                 following = await attempts.take()
             recorded = await engine.record(payment, row, known.outcome, known.evidence, following)
             payment, known = recorded.payment, None
@@ -74,15 +75,20 @@ class Driver:
             operation = _operation(payment, row)
             if recorded.row is None or recorded.row.purpose is not Purpose.CALL or not operation.unfinished:
                 break
-            known, row = await self._await_evidence(payment, operation, recorded.row, deadline_s)
+            known, row = await self._await_evidence(payment, operation, recorded.row, deadline)
             if known is None:
                 break
         for reversal in reversals:
-            payment = await self.drive(await engine.load(payment.id), reversal, deadline_s)
+            payment = await self.drive(await engine.load(payment.id), reversal, deadline)
         return payment
 
     async def found(
-        self, payment: Payment, row: InFlight, known: Known, deadline_s: float, follow: FollowUp | None = None
+        self,
+        payment: Payment,
+        row: InFlight,
+        known: Known,
+        deadline: Deadline,
+        follow: FollowUp | None = None,
     ) -> Payment:
         """Records evidence that turned up outside a call, and drives what it starts: a reversal, or `follow`."""
         if not isinstance(known.outcome, Approved | Declined | RequiresAction | NotSent):
@@ -91,7 +97,7 @@ class Driver:
         payment = recorded.payment
         for started in recorded.started:
             if started.purpose is Purpose.CALL:
-                payment = await self.drive(await self._engine.load(payment.id), started, deadline_s)
+                payment = await self.drive(await self._engine.load(payment.id), started, deadline)
         return payment
 
     async def _send(
@@ -99,7 +105,7 @@ class Driver:
         payment: Payment,
         operation: Operation,
         row: InFlight,
-        deadline_s: float,
+        deadline: Deadline,
         attempts: Attempts | None,
     ) -> Outcome:
         """One send; again after a moment where it was provably not sent and nobody else can be asked."""
@@ -114,13 +120,13 @@ class Driver:
             if attempts is not None and attempts.more:
                 return outcome
             delay_s = max(policy.delay_s(tries, engine.ports.random), outcome.retry_after_s or 0.0)
-            if self._clock.monotonic_s() + delay_s >= deadline_s:
+            if not deadline.allows(delay_s):
                 return outcome
             await self._clock.sleep(delay_s)
             row = await engine.renew(row)
 
     async def _await_evidence(
-        self, payment: Payment, operation: Operation, row: InFlight, deadline_s: float
+        self, payment: Payment, operation: Operation, row: InFlight, deadline: Deadline
     ) -> tuple[Known | None, InFlight]:
         """Seeks evidence until the deadline; then the lease is handed over, with None."""
         engine = self._engine
@@ -136,7 +142,7 @@ class Driver:
             )
             if tries > 1:
                 delay_s = max(delay_s, min(quiet_s, policy.delay_max_s))
-            if self._clock.monotonic_s() + delay_s >= deadline_s:
+            if not deadline.allows(delay_s):
                 await engine.hand_over(payment, row, max(engine.settings.recovery_interval_s, quiet_s))
                 return None, row
             await self._clock.sleep(delay_s)

@@ -12,15 +12,19 @@ from typing import Any
 
 from aegispay.domain.errors import IdempotencyConflict, NotRunning, Overloaded
 from aegispay.orchestration.results import InProgress, Result
+from aegispay.ports import Clock
+from aegispay.resilience.deadline import Deadline
 
 
 class Flight:
     """One request under way."""
 
-    __slots__ = ("payment_id", "request_hash", "task")
+    __slots__ = ("deadline", "payment_id", "request_hash", "task")
 
-    def __init__(self, request_hash: bytes):
+    def __init__(self, request_hash: bytes, deadline: Deadline):
         self.request_hash = request_hash
+        self.deadline = deadline
+        """Until when the work may go on for its callers; who joins with more patience moves it."""
         self.payment_id: str | None = None
         """Known once it is chosen; a caller that waits too long is told it."""
         self.task: asyncio.Task[Result]
@@ -29,7 +33,8 @@ class Flight:
 class Flights:
     """The flights and cached answers of one running instance."""
 
-    def __init__(self, in_progress_max: int, answers_max: int):
+    def __init__(self, clock: Clock, in_progress_max: int, answers_max: int):
+        self._clock = clock
         self._in_progress_max = in_progress_max
         self._answers_max = answers_max
         self._flights: dict[bytes, Flight] = {}
@@ -54,15 +59,20 @@ class Flights:
         answers[digest] = (request_hash, result)
 
     def join(
-        self, digest: bytes, request_hash: bytes, begin: Callable[[Flight], Coroutine[Any, Any, Result]]
+        self,
+        digest: bytes,
+        request_hash: bytes,
+        timeout_s: float,
+        begin: Callable[[Flight], Coroutine[Any, Any, Result]],
     ) -> Flight:
         """The flight under this key, begun if there is none. Raises `IdempotencyConflict`, `Overloaded`, `NotRunning`."""
         flight = self._flights.get(digest)
         if flight is not None:
             if flight.request_hash != request_hash:
                 raise conflict(flight.payment_id)
+            flight.deadline.extend(timeout_s)
             return flight
-        flight = Flight(request_hash)
+        flight = Flight(request_hash, Deadline(self._clock, timeout_s))
         flight.task = self._spawn(begin(flight))
         self._flights[digest] = flight
 
@@ -75,9 +85,9 @@ class Flights:
         flight.task.add_done_callback(landed)
         return flight
 
-    def launch(self, begin: Callable[[Flight], Coroutine[Any, Any, Result]]) -> Flight:
+    def launch(self, timeout_s: float, begin: Callable[[Flight], Coroutine[Any, Any, Result]]) -> Flight:
         """A flight without a key."""
-        flight = Flight(b"")
+        flight = Flight(b"", Deadline(self._clock, timeout_s))
         flight.task = self._spawn(begin(flight))
 
         def landed(task: asyncio.Task[Result]) -> None:

@@ -21,6 +21,7 @@ from aegispay.domain.states import PaymentState
 from aegispay.orchestration.driver import Driver
 from aegispay.orchestration.engine import Engine, FollowUp, Known
 from aegispay.orchestration.settings import DoubtPolicy
+from aegispay.resilience.deadline import Deadline
 from aegispay.storage.store import Guard, InFlight, Purpose
 
 logger = logging.getLogger("aegispay.recovery")
@@ -147,7 +148,7 @@ class RecoveryWorker:
                 payment, row = recorded.payment, recorded.row or row
             else:
                 follow = self._policy(operation, known)
-                payment = await self._driver.found(payment, row, known, self._deadline_s(), follow)
+                payment = await self._driver.found(payment, row, known, self._deadline(), follow)
             after = payment.operation(operation.id)
             if after is not None and (
                 not after.unfinished or after.status is OperationStatus.REQUIRES_ACTION
@@ -201,7 +202,7 @@ class RecoveryWorker:
         if gateway is not None:
             known = await engine.look(gateway, engine.call_for(payment, operation), row, trusted=False)
             if known is not None and isinstance(known.outcome, Approved):
-                await self._driver.found(payment, row, known, self._deadline_s())
+                await self._driver.found(payment, row, known, self._deadline())
                 return
         await engine.release(payment, row)
 
@@ -212,7 +213,7 @@ class RecoveryWorker:
         if gateway is not None:
             known = await engine.look(gateway, engine.call_for(payment, operation), row, trusted=False)
             if known is not None:
-                payment = await self._driver.found(payment, row, known, self._deadline_s())
+                payment = await self._driver.found(payment, row, known, self._deadline())
         if payment.state is PaymentState.REQUIRES_ACTION:
             await self._cancel(payment, row)
 
@@ -239,10 +240,10 @@ class RecoveryWorker:
             operation_id=row.operation_id, fence=row.fence, keep=replace(row, due_at_us=later, owner="")
         )
         payment = await engine.journal.commit(draft, guard=guard, opens=(void_row,))
-        await self._driver.drive(payment, void_row, self._deadline_s())
+        await self._driver.drive(payment, void_row, self._deadline())
 
-    def _deadline_s(self) -> float:
-        return self._engine.ports.clock.monotonic_s() + self._engine.settings.answer_timeout_s
+    def _deadline(self) -> Deadline:
+        return Deadline(self._engine.ports.clock, self._engine.settings.answer_timeout_s)
 
 
 def _nothing_new(operation: Operation, known: Known) -> bool:

@@ -127,6 +127,19 @@ def check_metadata(metadata: object) -> dict[str, str]:
     return dict(metadata)
 
 
+def check_action_data(data: object) -> dict[str, str]:
+    """Returns a copy of what a payer brought back: up to 20 keys of text, values of up to 8,192 characters."""
+    if not isinstance(data, dict) or len(data) > 20:
+        raise InvalidRequest("action_data is a mapping of up to 20 texts.")
+    for key, value in data.items():
+        if (
+            check_text("an action_data key", key, 100) is None
+            or check_text(f"action_data {key!r}", value, 8192) is None
+        ):
+            raise InvalidRequest("action_data holds text only.")
+    return dict(data)
+
+
 def check_amount(amount: object) -> Money:
     """Returns the amount of a payment: `Money` of 1 to 10^15 minor units."""
     if not isinstance(amount, Money):
