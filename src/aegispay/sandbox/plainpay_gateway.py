@@ -293,7 +293,9 @@ def _status_outcome(payment: _Payment, kind: OperationKind) -> Outcome:
     if payment.status == "requires_action":
         return RequiresAction(reference=payment.id, action=NextAction(url=(payment.action or {}).get("url")))
     if payment.status == "voided":
-        return NotSent(reason="voided")
+        return Declined(
+            category=DeclineCategory.HARD, code="canceled", gateway_code="voided", reference=payment.id
+        )
     if payment.status == "captured" and kind is OperationKind.CHARGE:
         return Approved(reference=payment.id, amount_minor=payment.captured_minor)
     if payment.status in ("authorized", "captured") and kind is OperationKind.AUTHORIZE:

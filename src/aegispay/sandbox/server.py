@@ -168,6 +168,8 @@ def ready_gateways(
     from aegispay.gateways.stripe import StripeGateway
     from aegispay.sandbox.plainpay_gateway import PlainPayGateway
 
+    # The sandbox's Stripe account has multicapture.
+    stripe_options.setdefault("multi_capture", True)
     return {
         "stripe": StripeGateway(api_key=settings.stripe_key, base_url=stripe_url, **stripe_options),
         "plainpay": PlainPayGateway(

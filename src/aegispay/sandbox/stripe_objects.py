@@ -206,12 +206,12 @@ def card_method(form: Document, id_: str, created_s: int) -> Document:
 def merchant_names(metadata: dict[str, str]) -> tuple[str, str]:
     """What the merchant calls the operation and the payment, as its metadata says; empty where it does not.
 
-    Found by a name that ends in `operation_id` or `payment_id`.
+    Found by a name that ends in `operation` or `payment`, with or without `_id`.
     """
     operation = payment = ""
     for name, value in metadata.items():
-        if name.endswith("operation_id"):
+        if name.endswith(("operation", "operation_id")):
             operation = value
-        elif name.endswith("payment_id"):
+        elif name.endswith(("payment", "payment_id")):
             payment = value
     return operation, payment
