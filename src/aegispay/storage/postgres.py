@@ -114,7 +114,7 @@ class PostgresStore:
         connection = await self._dsn.connect_first(command_timeout_s=COMMAND_TIMEOUT_S)
         try:
             found = await read_revision(connection)
-            settings = {name: value for name, value in await connection.fetch(sql.DURABILITY)}
+            settings: dict[str, str] = dict(await connection.fetch(sql.DURABILITY))
         except Exception as error:
             raise translated(error, self._dsn) from error
         finally:

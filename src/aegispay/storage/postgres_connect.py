@@ -60,7 +60,7 @@ class Dsn:
         """Connects when a store opens: what fails now is more likely the configuration."""
         try:
             connection = await self.connect(command_timeout_s=command_timeout_s)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a driver may raise anything, and its words may quote the password
             raise at_open(error, self) from None
         major = connection.get_server_version().major
         if major < POSTGRES_MIN:

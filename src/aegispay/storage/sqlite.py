@@ -26,7 +26,6 @@ from aegispay.storage.rows import (
     check_gapless,
     check_write,
     id_bytes,
-    make_claim,
     make_event,
     make_in_flight,
     write_keys,
@@ -107,6 +106,9 @@ class SqliteStore:
         if self._writer is None:
             return
         await self._group.close()
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         writer, reader = self._writer, self._reader
         if writer is None or reader is None:
             return  # Somebody else closed it while the last writes went out.
@@ -236,10 +238,7 @@ class SqliteStore:
 
     async def find_claim(self, digest: bytes) -> Claim | None:
         rows = await self._read(sqlite_writer.FIND_CLAIM, digest)
-        if not rows:
-            return None
-        found, merchant_id, scope, payment_hex, operation_hex, request_hash = rows[0]
-        return make_claim(found, merchant_id, scope, payment_hex.lower(), operation_hex.lower(), request_hash)
+        return sqlite_writer.claim_of(rows[0]) if rows else None
 
     async def find_in_flight(self, operation_id: str) -> InFlight | None:
         rows = await self._read(FIND_IN_FLIGHT, id_bytes(operation_id))

@@ -109,6 +109,12 @@ class Row:
         self.opens = [_in_flight_row(one) for one in write.opens]
 
 
+def claim_of(row: tuple[Any, ...]) -> Claim:
+    """A claim from a row of `FIND_CLAIM`."""
+    digest, merchant_id, scope, payment_hex, operation_hex, request_hash = row
+    return make_claim(digest, merchant_id, scope, payment_hex.lower(), operation_hex.lower(), request_hash)
+
+
 def _claim_row(claim: Claim, at_us: int) -> tuple[Any, ...]:
     return (
         claim.digest,
@@ -203,7 +209,7 @@ def refusal(connection: sqlite3.Connection, row: Row) -> Exception | None:
     if row.claim is not None:
         taken = connection.execute(FIND_CLAIM, row.claim[:1]).fetchone()
         if taken is not None:
-            return ClaimTaken(make_claim(*taken[:3], taken[3].lower(), taken[4].lower(), taken[5]))
+            return ClaimTaken(claim_of(taken))
     public_id = "pay_" + row.payment_id.hex()
     if row.guard is not None:
         operation_id, fence = row.guard
