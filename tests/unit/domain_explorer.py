@@ -38,7 +38,7 @@ from aegispay.domain.payment import (
     encode_payment,
     state_of,
 )
-from aegispay.domain.states import TERMINAL, PaymentState
+from aegispay.domain.states import TERMINAL
 from aegispay.domain.upcast import read_data
 
 AMOUNT = 100
@@ -165,6 +165,9 @@ def commands_for(payment: Payment) -> Iterator[cmd.Command]:
     yield cmd.CloseReview(reason="seen")
     yield cmd.OpenDispute(reference="d", amount_minor=AMOUNT)
     yield cmd.CloseDispute(reference="d", won=True)
+    if payment.disputes_open:
+        yield cmd.OpenDispute(reference="e", amount_minor=AMOUNT)
+        yield cmd.CloseDispute(reference="e", won=False)
 
 
 def canonical(reached: Reached) -> bytes:
@@ -393,13 +396,3 @@ def play(root: Reached, commands: Sequence[cmd.Command], walk: Walk | None = Non
             raise AssertionError(f"{command} is refused or teaches nothing in {root.payment.state}")
         root = after
     return root
-
-
-def states(reached: Reached) -> list[PaymentState]:
-    """The states that a payment went through."""
-    payment: Payment | None = None
-    found: list[PaymentState] = []
-    for event in reached.events:
-        payment = evolve(payment, event)
-        found.append(payment.state)
-    return found
