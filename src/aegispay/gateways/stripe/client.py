@@ -5,6 +5,7 @@ The API key lives in here only, and in no repr.
 
 from __future__ import annotations
 
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from aegispay.domain.errors import ConfigError
@@ -18,7 +19,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class _Secret:
-    """A text that does not print."""
+    """A text that does not print and cannot be pickled."""
 
     __slots__ = ("_value",)
 
@@ -30,6 +31,9 @@ class _Secret:
 
     def __repr__(self) -> str:
         return "<secret>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a secret cannot be pickled or copied")
 
 
 def check_api_key(api_key: str) -> str:

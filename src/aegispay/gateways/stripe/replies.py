@@ -39,8 +39,8 @@ from aegispay.gateways.stripe.wire_types import (
 
 RETRY_AFTER_MAX_S = 3600.0
 _Read = TypeVar("_Read")
-_CODE = re.compile(r"[a-z0-9_]{1,64}")
-_PARAM = re.compile(r"[A-Za-z0-9_\[\]]{1,80}")
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_PARAM = re.compile(r"[a-z][a-z0-9_\[\]]{0,79}")
 
 
 def read(reply: HttpReply, kind: type[_Read]) -> _Read | None:
