@@ -150,6 +150,25 @@ async def test_a_request_that_lands_after_the_cancel_by_reference_is_refused_by_
     assert payment.state is PaymentState.FAILED and world.taken_in_all_minor() == 0
 
 
+async def test_a_cancel_by_reference_that_was_not_answered_proves_nothing(make_world: Make) -> None:
+    world = make_world(*pair(CANCELABLE))
+    pay = await world.instance()
+    gateway = world.gateways[0]
+    cancel = gateway.cancel_by_reference
+
+    async def down(call: GatewayCall) -> Outcome:
+        return NotSent(reason="connection_refused")
+
+    gateway.cancel_by_reference = down  # type: ignore[method-assign]
+    gateway.faults.append(request_lost)
+    await pay.charge(USD100, "tok_ok", idempotency_key="k")
+    await world.recover(pay, for_s=600)
+    assert (await pay.list())[0].state is PaymentState.IN_DOUBT
+    gateway.cancel_by_reference = cancel  # type: ignore[method-assign]
+    await world.recover(pay)
+    assert (await world.check_books(pay))[0].state is PaymentState.FAILED
+
+
 async def test_a_request_that_lands_after_a_believed_look_up_is_found_by_the_watch_and_reversed(
     make_world: Make,
 ) -> None:

@@ -82,6 +82,18 @@ async def test_the_same_key_with_another_request_is_refused_and_nothing_happens(
     assert world.taken_in_all_minor() == 100_00
 
 
+async def test_of_two_different_concurrent_requests_under_one_key_one_is_refused(make_world: Make) -> None:
+    world = make_world()
+    for pair in ([await world.instance()] * 2, [await world.instance(), await world.instance()]):
+        key = f"order-{len(await pair[0].list())}"
+        answers = await asyncio.gather(
+            pair[0].charge(USD100, "tok_ok", idempotency_key=key),
+            pair[1].charge(Money(1, "USD"), "tok_ok", idempotency_key=key),
+            return_exceptions=True,
+        )
+        assert sorted(isinstance(answer, errors.IdempotencyConflict) for answer in answers) == [False, True]
+
+
 async def test_keys_belong_to_their_merchant(make_world: Make) -> None:
     world = make_world()
     pay = await world.instance()
