@@ -152,7 +152,7 @@ class SandboxProcess:
         self.control("settle")
 
     def down(self, face: str) -> None:
-        """From now on the face refuses connections."""
+        """From now on the face refuses connections. A client's pool learns of it at its loop's next turn."""
         self.control("down", face=face)
 
     def up(self, face: str) -> None:
