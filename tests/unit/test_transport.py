@@ -131,7 +131,8 @@ async def test_a_tls_handshake_that_never_ends_is_proof_after_the_connect_time_o
 
     transport = AiohttpTransport(connect_timeout_s=0.05)
     async with raw_server(silent) as server:
-        outcome = await transport.send(post(server.url().replace("http:", "https:")))
+        async with asyncio.timeout(5):
+            outcome = await transport.send(post(server.url().replace("http:", "https:"), timeout_s=600))
         assert outcome == NotSent(reason="connect_timeout")
     await transport.aclose()
 
@@ -145,7 +146,8 @@ async def test_a_full_backlog_times_out_connecting_which_is_proof():
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(deaf.getsockname())
-        outcome = await transport.send(post(f"http://127.0.0.1:{deaf.getsockname()[1]}/"))
+        async with asyncio.timeout(5):
+            outcome = await transport.send(post(f"http://127.0.0.1:{deaf.getsockname()[1]}/", timeout_s=600))
         for filler in fillers:
             filler.close()
     assert outcome == NotSent(reason="connect_timeout")

@@ -17,7 +17,6 @@ from aegispay.domain.money import Money
 from aegispay.domain.outcomes import Declined, NotSent, Outcome
 from aegispay.gateways.capabilities import Capabilities
 
-
 SAVED_ERROR = "saved_error"
 """`InDoubt.reason`: the PSP saved an error under the key and replays it for ever."""
 KEY_REUSED = "key_reused"
