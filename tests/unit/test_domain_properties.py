@@ -590,6 +590,27 @@ def test_a_stream_with_a_gap_or_of_another_payment_is_corrupt() -> None:
         fold([])
 
 
+def test_the_fold_refuses_a_step_that_the_table_does_not_list() -> None:
+    """Whatever wrote it: a success is not turned into a failure by an event."""
+    failed = ev.PaymentFailed(code="no", category=DeclineCategory.HARD)
+    with pytest.raises(IllegalTransition, match="from succeeded to succeeded by payment_failed"):
+        apply(automatic(*CHARGED), (failed,))
+    again = ev.OperationStarted(
+        operation_id="op_9",
+        kind=OperationKind.CHARGE,
+        gateway="b",
+        amount_minor=1,
+        gateway_key="op_9",
+        attempt=2,
+    )
+    with pytest.raises(IllegalTransition):
+        apply(
+            automatic(attempt(0), ends(0, NEEDS_ACTION), confirm(1)),
+            (ev.ActionCompleted(operation_id="op_0"),),
+        )
+    assert apply(automatic(attempt(0), ends(0, SOFT, again=True)), (again,)).payment.state is S.PROCESSING
+
+
 def test_a_payment_shows_its_amounts_and_gateway() -> None:
     payment = play(lives()["partly refunded"], ()).payment
     assert payment.amount == payment.captured == payment.authorized == Money(AMOUNT, "USD")
