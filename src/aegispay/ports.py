@@ -11,7 +11,7 @@ import random
 import time
 from typing import Protocol
 
-from uuid_utils.compat import uuid4, uuid7
+from uuid_utils import uuid4, uuid7
 
 
 class Clock(Protocol):
