@@ -129,7 +129,10 @@ class Gateway(ABC):
         return LookupFailed(reason="not_supported")
 
     async def cancel_by_reference(self, call: GatewayCall) -> Outcome:
-        """Makes sure that the operation is not, and will not be, executed. Approved or NotSent mean it is so."""
+        """Makes sure that the operation is not, and will not be, executed.
+
+        `Approved` is the PSP's own word that it is so; nothing else is (`NotSent` says that the cancel did not get through).
+        """
         raise UnsupportedOperation(f"{self.name} has no cancel by reference.")
 
     async def tokenize(self, card: Card, timeout_s: float) -> Tokenized | Declined | NotSent:

@@ -193,10 +193,10 @@ class PlainPayGateway(Gateway):
         return Found(outcome=effective[0] if effective else outcomes[0])
 
     async def cancel_by_reference(self, call: GatewayCall) -> Outcome:
-        """`NotSent` once PlainPay has promised that the reference has, and will have, no effect."""
+        """`Approved` once PlainPay has promised that the reference has, and will have, no effect."""
         reply = await self._send("POST", f"/references/{call.operation_id}/cancel", call.timeout_s, {})
         if isinstance(reply, HttpReply) and reply.status == 200:
-            return NotSent(reason="canceled_by_reference")
+            return Approved(reference=call.operation_id, amount_minor=call.amount.amount_minor)
         if isinstance(reply, HttpReply) and reply.status == 409:
             return InDoubt(reason="executed")
         # A cancel that did not get through says nothing about the operation itself.
