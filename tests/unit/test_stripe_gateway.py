@@ -186,6 +186,33 @@ async def test_a_void_whose_read_fails_was_not_sent():
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("kind", [K.AUTHORIZE, K.CHARGE, K.CAPTURE, K.VOID, K.REFUND])
+async def test_what_was_not_sent_and_what_got_no_answer_are_told_apart(kind):
+    gateway = StripeGateway(API_KEY, base_url=f"http://127.0.0.1:{refused_port()}")
+    assert await gateway.perform(call(kind)) == NotSent(reason="connection_refused")
+    await gateway.aclose()
+
+    async def hangs_up(peer: Peer) -> None:
+        await peer.request()
+
+    async with raw_server(hangs_up) as server:
+        gateway = StripeGateway(API_KEY, base_url=server.url(""))
+        assert await gateway.perform(call(kind)) == InDoubt(reason="reset")
+        await gateway.aclose()
+
+
+async def test_a_confirmation_whose_answer_is_lost_is_a_doubt():
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(json.dumps(payment(status="requires_confirmation")).encode()))
+        await peer.request()
+
+    async with raw_server(script) as server:
+        gateway = StripeGateway(API_KEY, base_url=server.url(""))
+        assert await gateway.confirm(call(K.CONFIRM)) == InDoubt(reason="reset")
+        await gateway.aclose()
+
+
 # --- look-ups -----------------------------------------------------------------------------------------------
 
 STARTED_US = 1_800_000_000_000_000
