@@ -277,13 +277,16 @@ class SqliteStore:
 
 def connect(path: str) -> sqlite3.Connection:
     """A connection in autocommit mode, with our settings; raises `ConfigError` where the file cannot be opened."""
+    connection = None
     try:
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
         )
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
         raise at_open(error, path) from error
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return connection
 
 
