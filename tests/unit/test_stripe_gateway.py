@@ -413,6 +413,11 @@ def test_base_urls_that_would_leak_the_key_or_lead_nowhere_are_refused(url):
         StripeGateway(API_KEY, base_url=url)
 
 
+def test_the_quiet_period_is_the_searchs_lag_unless_a_sandbox_says_otherwise():
+    assert StripeGateway(API_KEY).capabilities.lookup_quiet_s == 3600
+    assert StripeGateway(API_KEY, lookup_quiet_s=0.5).capabilities.lookup_quiet_s == 0.5
+
+
 def test_http_is_for_loopback():
     StripeGateway(API_KEY, base_url="http://127.0.0.1:8080/")
 
