@@ -57,10 +57,10 @@ def stranded(payment: Payment) -> bool:
         op.unfinished and not op.compensates for op in payment.operations
     ):
         return True
-    return bool(_unreversed(payment))
+    return bool(unreversed(payment))
 
 
-def _unreversed(payment: Payment) -> list[Operation]:
+def unreversed(payment: Payment) -> list[Operation]:
     """Unwanted successes that no operation under way takes back."""
     reversing = {op.parent_id for op in payment.operations if op.unfinished and op.compensates}
     return [

@@ -27,7 +27,7 @@ from aegispay.domain.outcomes import (
     RequiresAction,
 )
 from aegispay.domain.payment import Operation, OperationStatus, Payment
-from aegispay.domain.record import may_try_next
+from aegispay.domain.record import may_try_next, stranded, unreversed
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found, Gateway, GatewayCall, NotFound
 from aegispay.gateways.registry import GatewayRegistry
@@ -242,7 +242,7 @@ class Engine:
             next_attempt is not None
             and operation.attempt
             and may_try_next(operation)
-            and draft.current.failure is None
+            and stranded(draft.current)
         ):
             draft.apply(
                 cmd.StartAttempt(
@@ -252,16 +252,20 @@ class Engine:
                 )
             )
             opens.append(self.new_row(draft.current, next_attempt.operation_id, next_attempt.gateway))
-        if operation.status is OperationStatus.UNWANTED:
+        tried = {op.parent_id for op in draft.current.operations if op.compensates}
+        for unwanted in unreversed(draft.current):
+            if unwanted.id in tried:
+                continue  # The gateway refused to take it back: a person must.
             reversal_id = self.new_operation_id()
-            draft.apply(cmd.StartReversal(operation_id=reversal_id, target_id=operation.id))
-            opens.append(self.new_row(draft.current, reversal_id, operation.gateway))
+            draft.apply(cmd.StartReversal(operation_id=reversal_id, target_id=unwanted.id))
+            opens.append(self.new_row(draft.current, reversal_id, unwanted.gateway))
         if operation.kind is OperationKind.CONFIRM and draft.current.state is PaymentState.REQUIRES_ACTION:
             parent = draft.current.first_operation
             if parent is not None:
                 again = self.new_row(draft.current, parent.id, parent.gateway)
                 opens.append(self._waiting_for_payer(again))
-        if follow is not None and operation.status is OperationStatus.APPROVED:
+        approved = operation.status is OperationStatus.APPROVED and draft.current.review is None
+        if follow is not None and approved and not operation.compensates:
             draft.apply(follow)
             started = draft.current.operations[-1]
             if started.id != operation.id:
