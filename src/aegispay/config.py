@@ -41,7 +41,10 @@ STORE_VARIABLE = "AEGISPAY_STORE"
 ORDER_VARIABLE = "AEGISPAY_ROUTING_ORDER"
 _SECTIONS = ("store", "settings", "routing", "gateways")
 _GATEWAY_NAME = re.compile(r"[a-z0-9_-]{1,40}\Z")
-_NO_GATEWAY_HINT = 'Add a [gateways.NAME] section to aegispay.toml, for example type = "stripe" and api_key_env = "STRIPE_API_KEY".'
+_NO_GATEWAY_HINT = (
+    "Add a [gateways.NAME] section to aegispay.toml, "
+    'for example type = "stripe" and api_key_env = "STRIPE_API_KEY".'
+)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

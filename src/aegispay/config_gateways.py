@@ -90,7 +90,7 @@ def find_adapter(kind: str, where: str) -> type[Gateway]:
     installed = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
     path = BUILT_IN.get(kind) or (kind if ":" in kind else installed.get(kind))
     if path is None:
-        if kind in GatewayType:
+        if kind in [member.value for member in GatewayType]:
             raise ConfigError(
                 f"{where} type: no adapter for {kind} comes with this AegisPay.",
                 hint='Write your own Gateway and name it: type = "your_module:YourGateway".',

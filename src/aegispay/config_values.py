@@ -110,7 +110,7 @@ def _choice(value: object, kind: type[Enum], where: str) -> Enum:
 def _plain(message: str) -> str:
     match = _EXPECTED.search(message)
     if match is None:
-        return message.rstrip(".")
+        return message[:1].lower() + message[1:].rstrip(".")
     wanted = " or ".join(_WORDS.get(word, word) for word in match["wanted"].split(" | "))
     place = (match["place"] or "").lstrip(".")
     return f"{place + ': ' if place else ''}expected {wanted}, got {_WORDS.get(match['got'], match['got'])}"

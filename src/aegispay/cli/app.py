@@ -115,12 +115,12 @@ def run(argv: list[str]) -> int:
         # typer's own exceptions moved between its releases; what they have in common is how they say it.
         formatted = getattr(error, "format_message", None)
         if formatted is not None:
-            return session.misused(_usage(str(formatted()), argv))
+            return session.misused(_usage(str(formatted())))
         return _unexpected(session, error)
 
 
-def _usage(message: str, argv: list[str]) -> str:
-    if any(re.fullmatch(r"-\d[\d.,]*", one) for one in argv):
+def _usage(message: str) -> str:
+    if re.search(r"option:? '?-[\d.]", message):
         return "an amount is greater than zero, and takes no sign."
     message = message.rstrip(".?!\n ")
     return f"{message}. See `aegispay --help`."

@@ -9,7 +9,7 @@ import typer
 
 from aegispay.app import EventStore
 from aegispay.cli.options import MERCHANT, Merchant, PaymentId, command
-from aegispay.cli.render import event_object, list_view, payment_object, payment_view
+from aegispay.cli.render import event_object, list_view, payment_object, payment_view, time_text
 from aegispay.cli.session import Session
 from aegispay.domain.errors import InvalidRequest, PaymentNotFound
 from aegispay.domain.events import Event
@@ -45,6 +45,12 @@ def _show(
             raise PaymentNotFound(f"there is no payment {target}.", payment_id=target)
         if version is not None and version > len(events):
             raise InvalidRequest(f"the payment has {len(events)} events, not {version}.")
+        if until is not None and events[0].at_us > until.timestamp() * 1_000_000:
+            raise PaymentNotFound(
+                f"{target} did not exist yet at that time.",
+                payment_id=target,
+                hint=f"It was created at {time_text(events[0].at_us)}.",
+            )
         return await found.replay_events(target, until_version=version, until=until), events
 
     payment, events = session.run_with_store(session.open_config(), work)

@@ -52,7 +52,7 @@ def _fields(rows: Iterable[tuple[str, object]]) -> Table:
 
 
 def _table(*columns: str, fixed: Sequence[str] = (), right: Sequence[str] = ()) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         table.add_column(
             column,
@@ -210,13 +210,13 @@ def _told(event: Event, payment: Payment) -> str:
     parts = [f"{operation.kind} at {operation.gateway}"] if operation is not None else []
     skipped = _NOT_TOLD | ({"kind", "gateway", "parent_id"} if operation is not None else frozenset[str]())
     for key, value in data.items():
-        if key in skipped or value in (None, "", {}, []):
+        if key in skipped or value in (None, "", {}, [], ()):
             continue
         if key == "amount_minor":
             parts.append(_money(value, payment))
         elif key.endswith("_at_us"):
             parts.append(f"{key.removesuffix('_at_us')} {time_text(value)}")
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             parts.append(f"{key} {', '.join(map(str, value))}")
         elif isinstance(value, dict):
             parts.append(f"{key} {value.get('url') or value.get('type') or ', '.join(value)}")

@@ -1,0 +1,65 @@
+"""A gateway whose books are a file, so that a test can read what a command in another process did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from aegispay.domain.outcomes import Outcome
+from aegispay.gateways.gateway import GatewayCall, Health
+from aegispay.testing import instant_gateway
+from aegispay.testing.instant_gateway import InstantGateway
+
+
+class BookedGateway(InstantGateway):
+    """An `InstantGateway` that appends each effect to a file. `fault` names a fault of its module for every call."""
+
+    def __init__(
+        self,
+        books_path: str,
+        *,
+        api_key: str = "",
+        fault: str = "",
+        healthy: bool = True,
+        factor: float = 1.0,
+    ) -> None:
+        super().__init__("booked")
+        self.books_path = Path(books_path)
+        self.fault = fault
+        self.healthy = healthy
+
+    async def perform(self, call: GatewayCall) -> Outcome:
+        self._note("calls", call.kind.value, call)
+        known = len(self.books)
+        if self.fault:
+            self.faults.append(getattr(instant_gateway, self.fault))
+        try:
+            return await super().perform(call)
+        finally:
+            for entry in self.books[known:]:
+                self._note("books", entry.kind.value, call)
+
+    def _note(self, book: str, kind: str, call: GatewayCall) -> None:
+        with self.books_path.open("a") as stream:
+            line = {
+                "book": book,
+                "kind": kind,
+                "amount_minor": call.amount.amount_minor,
+                "key": call.gateway_key,
+            }
+            stream.write(json.dumps(line) + "\n")
+
+    async def health(self, timeout_s: float = 5.0) -> Health:
+        return Health(
+            ok=self.healthy, latency_ms=1.0, detail="a file" if self.healthy else "connection refused"
+        )
+
+
+class ThrowingGateway(InstantGateway):
+    """Its constructor raises, with the secret in the message."""
+
+    def __init__(self, api_key: str) -> None:
+        raise RuntimeError(f"cannot use {api_key}")
+
+
+NOT_A_GATEWAY = object()
