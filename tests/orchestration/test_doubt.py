@@ -27,7 +27,7 @@ from aegispay.testing.instant_gateway import (
     reply_lost,
     request_lost,
 )
-from tests.orchestration.harness import DAY_S, SETTINGS, World
+from tests.orchestration.harness import DAY_S, SETTINGS, Death, World, until_dead_or_done
 
 USD100 = Money(100_00, "USD")
 Make = Callable[..., World]
@@ -428,6 +428,21 @@ async def test_an_owner_that_stalls_beyond_its_lease_does_not_send(make_world: M
     assert world.gateways[0].calls == []
     await world.recover(pay)
     assert (await world.check_books(pay))[0].state is PaymentState.FAILED
+
+
+async def test_the_quiet_period_counts_from_the_end_of_a_dead_owners_lease(make_world: Make) -> None:
+    """The dead owner may have sent at the last moment of its lease, not when the operation was recorded."""
+    world = make_world(*pair(LOOKUP_ONLY))
+    death = Death(at=3)  # Between the intent's commit and the call.
+    pay = await world.instance(death)
+    await until_dead_or_done(pay.charge(USD100, "tok_ok", idempotency_key="k"), death)
+    await world.kill(pay)
+    other = await world.instance()
+    await world.clock.sleep(LOOKUP_ONLY.lookup_quiet_s + SETTINGS.lease_s - 1)
+    await other.recover()
+    assert (await other.list())[0].state is PaymentState.IN_DOUBT
+    await world.recover(other, for_s=300)
+    assert (await world.check_books(other))[0].state is PaymentState.FAILED
 
 
 async def test_a_worker_whose_lease_was_taken_over_cannot_record(make_world: Make) -> None:

@@ -149,7 +149,8 @@ WITH due AS MATERIALIZED (
     SELECT operation_id, due_at_us AS was FROM in_flight WHERE due_at_us <= $1
     ORDER BY due_at_us, operation_id LIMIT $4 FOR UPDATE SKIP LOCKED
 )
-UPDATE in_flight f SET owner = $2, due_at_us = $3, fence = f.fence + 1, tries = f.tries + 1
+UPDATE in_flight f SET owner = $2, due_at_us = $3, fence = f.fence + 1, tries = f.tries + 1,
+    sent_at_us = CASE WHEN f.owner <> '' THEN greatest(f.sent_at_us, f.due_at_us) ELSE f.sent_at_us END
 FROM due WHERE f.operation_id = due.operation_id
 RETURNING f.operation_id, f.payment_id, f.gateway, f.purpose, f.due_at_us, f.owner, f.fence, f.tries, f.sent_at_us,
           due.was

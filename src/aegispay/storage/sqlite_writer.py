@@ -61,7 +61,8 @@ IN_FLIGHT_COLUMNS = (
 FIND_DUE = f"""
     SELECT {IN_FLIGHT_COLUMNS} FROM in_flight WHERE due_at_us <= ? ORDER BY due_at_us, operation_id LIMIT ?"""  # noqa: S608
 TAKE_OVER = """
-    UPDATE in_flight SET owner = ?, due_at_us = ?, fence = fence + 1, tries = tries + 1 WHERE operation_id = ?"""
+    UPDATE in_flight SET owner = ?, due_at_us = ?, fence = fence + 1, tries = tries + 1, sent_at_us = ?
+    WHERE operation_id = ?"""
 RENEW = "UPDATE in_flight SET due_at_us = ? WHERE operation_id = ? AND fence = ?"
 
 
@@ -245,7 +246,8 @@ def lease_due(
     begin(connection)
     try:
         found = connection.execute(FIND_DUE, (now_us, limit)).fetchall()
-        connection.executemany(TAKE_OVER, [(owner, lease_until_us, bytes.fromhex(row[0])) for row in found])
+        taken = [(owner, lease_until_us, _last_send_us(row), bytes.fromhex(row[0])) for row in found]
+        connection.executemany(TAKE_OVER, taken)
         connection.execute("COMMIT")
     except BaseException:
         roll_back(connection)
@@ -260,10 +262,16 @@ def lease_due(
             owner,
             row[6] + 1,
             row[7] + 1,
-            row[8],
+            _last_send_us(row),
         )
         for row in found
     ]
+
+
+def _last_send_us(row: tuple[Any, ...]) -> int:
+    """When the operation may last have been sent: an owner who never gave the lease back had all of it to do so."""
+    due_at_us, owner, sent_at_us = row[4], row[5], row[8]
+    return max(sent_at_us, due_at_us) if owner else sent_at_us
 
 
 def renew(connection: sqlite3.Connection, operation_id: bytes, fence: int, due_at_us: int) -> bool:

@@ -30,7 +30,7 @@ class Purpose(StrEnum):
     """It ended on a look-up that found nothing; due for one more look."""
 
 
-class InFlight(msgspec.Struct, frozen=True, kw_only=True):
+class InFlight(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One operation that is not finished with, and the lease of whoever works on it."""
 
     operation_id: str
@@ -49,7 +49,7 @@ class InFlight(msgspec.Struct, frozen=True, kw_only=True):
     """When the call was last sent (or may have been): quiet periods count from here."""
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
+class Claim(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An idempotency key, claimed for a request. Never pruned while its payment exists."""
 
     digest: bytes
@@ -64,7 +64,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """16 bytes: the hash of the request. Another request under the same key is refused."""
 
 
-class Guard(msgspec.Struct, frozen=True, kw_only=True):
+class Guard(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The lease that a writer holds, and what becomes of it with the write.
 
     The write is refused with `StaleFence` unless the operation is in flight with exactly this fence.
@@ -76,7 +76,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
     """None: the operation leaves the in-flight table. Otherwise the row it has from now on (same operation)."""
 
 
-class Write(msgspec.Struct, frozen=True, kw_only=True):
+class Write(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One atomic change of one payment."""
 
     payment: Payment
@@ -154,7 +154,8 @@ class Store(Protocol):
     async def lease_due(self, now_us: int, owner: str, lease_until_us: int, limit: int) -> list[InFlight]:
         """Takes over up to `limit` rows that are due, oldest first: sets owner and due time, raises the fence and `tries`.
 
-        Two workers never get the same row at the same fence.
+        Two workers never get the same row at the same fence. Where an owner never gave its lease back (`owner` is
+        not empty), `sent_at_us` becomes the end of that lease: it may have sent until then.
         """
         ...
 

@@ -346,7 +346,7 @@ class StoreConformance(WritingConformance):
     async def test_what_is_due_is_leased_oldest_first_with_a_higher_fence(self, store: Store) -> None:
         samples = [SamplePayment() for _ in range(4)]
         for number, sample in enumerate(samples):
-            await store.commit(sample.intent(due_at_us=START_US - number, tries=2, sent_at_us=7))
+            await store.commit(sample.intent(due_at_us=START_US - number, tries=2, sent_at_us=7, owner=""))
         found = await store.lease_due(START_US - 1, "second-worker", LATER_US, 2)
         assert [row.operation_id for row in found] == [samples[3].operation_id, samples[2].operation_id]
         expected = samples[3].in_flight(
@@ -357,6 +357,16 @@ class StoreConformance(WritingConformance):
             samples[1].operation_id
         ]
         assert await store.lease_due(START_US - 1, "w", LATER_US, 9) == []
+
+    async def test_an_owner_that_never_gave_its_lease_back_may_have_sent_until_its_end(
+        self, store: Store
+    ) -> None:
+        sample = SamplePayment()
+        await store.commit(sample.intent(due_at_us=START_US, sent_at_us=7, owner="gone"))
+        (taken,) = await store.lease_due(START_US, "w", LATER_US, 1)
+        assert taken.sent_at_us == START_US
+        stored = await store.find_in_flight(sample.operation_id)
+        assert stored is not None and stored.sent_at_us == START_US
 
     async def test_a_write_under_a_fence_that_was_taken_over_is_refused(
         self, store: Store, other: Store
