@@ -9,7 +9,7 @@ from aegispay.domain.methods import MethodSnapshot
 from aegispay.domain.outcomes import Evidence, Outcome
 
 
-class _Command(msgspec.Struct, frozen=True, kw_only=True):
+class _Command(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     pass
 
 

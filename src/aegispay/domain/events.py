@@ -32,7 +32,7 @@ class CaptureMode(StrEnum):
     """Authorise now, capture later."""
 
 
-class _Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+class _Data(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="type"):
     pass
 
 
@@ -185,7 +185,7 @@ SCHEMA_VERSION = 1
 TYPE_OF: dict[type, str] = {kind: str(kind.__struct_config__.tag) for kind in EventData.__args__}
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One committed fact."""
 
     id: str

@@ -25,7 +25,7 @@ class PaymentMethodType(StrEnum):
     TOKEN = "token"  # noqa: S105 - the name of a kind, not a secret
 
 
-class MethodSnapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class MethodSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What may be kept of a payment method. Never a PAN, never a CVV."""
 
     type: PaymentMethodType = PaymentMethodType.TOKEN
@@ -37,7 +37,7 @@ class MethodSnapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     expiry_year: int | None = None
 
 
-class Token(msgspec.Struct, frozen=True):
+class Token(msgspec.Struct, frozen=True, gc=False):
     """A payment method that a PSP's own fields or SDK have already turned into a token (`pm_...`, a nonce).
 
     A token belongs to one PSP. For a payment that may fail over to another, give `by_gateway` a token for

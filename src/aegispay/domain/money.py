@@ -119,7 +119,7 @@ def exponent_of(code: str) -> int:
     return Currency.of(code).exponent
 
 
-class Money(msgspec.Struct, frozen=True, order=False):
+class Money(msgspec.Struct, frozen=True, gc=False, order=False):
     """An amount in integer minor units: `Money(9999, Currency.USD)` is `Money.parse("99.99", "USD")`.
 
     `amount_minor` may be zero or negative (sums and differences are money too); what a payment may ask for is

@@ -31,7 +31,7 @@ class ActionType(StrEnum):
     SDK = "sdk"
 
 
-class NextAction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class NextAction(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What the payer must do before the payment can go on."""
 
     type: ActionType = ActionType.REDIRECT
@@ -41,7 +41,7 @@ class NextAction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the PSP's own SDK needs (a client secret is never put here)."""
 
 
-class Approved(msgspec.Struct, frozen=True, kw_only=True, tag="approved"):
+class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="approved"):
     """Done at the PSP."""
 
     reference: str
@@ -52,7 +52,7 @@ class Approved(msgspec.Struct, frozen=True, kw_only=True, tag="approved"):
     """When an authorisation lapses, if the PSP says."""
 
 
-class Declined(msgspec.Struct, frozen=True, kw_only=True, tag="declined"):
+class Declined(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="declined"):
     """A definitive no: nothing was taken."""
 
     category: DeclineCategory
@@ -65,21 +65,21 @@ class Declined(msgspec.Struct, frozen=True, kw_only=True, tag="declined"):
     reference: str | None = None
 
 
-class RequiresAction(msgspec.Struct, frozen=True, kw_only=True, tag="requires_action"):
+class RequiresAction(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="requires_action"):
     """The payer must act (3DS, redirect, OTP)."""
 
     reference: str
     action: NextAction
 
 
-class Pending(msgspec.Struct, frozen=True, kw_only=True, tag="pending"):
+class Pending(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="pending"):
     """Accepted; the final word comes later."""
 
     reference: str | None = None
     reason: str = "processing"
 
 
-class NotSent(msgspec.Struct, frozen=True, kw_only=True, tag="not_sent"):
+class NotSent(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="not_sent"):
     """Proof that nothing was executed."""
 
     reason: str
@@ -87,7 +87,7 @@ class NotSent(msgspec.Struct, frozen=True, kw_only=True, tag="not_sent"):
     retry_after_s: float | None = None
 
 
-class InDoubt(msgspec.Struct, frozen=True, kw_only=True, tag="in_doubt"):
+class InDoubt(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="in_doubt"):
     """Anything else: it may or may not have happened."""
 
     reason: str

@@ -46,7 +46,7 @@ UNFINISHED = frozenset(
 FIRST_KINDS = frozenset({OperationKind.AUTHORIZE, OperationKind.CHARGE})
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Operation(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One thing asked of one gateway."""
 
     id: str
@@ -79,7 +79,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.status in UNFINISHED
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Failure(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Why a payment failed."""
 
     code: str
@@ -87,7 +87,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
 
 
-class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Payment(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """The aggregate. Amounts are integers in the currency's ISO 4217 minor units."""
 
     id: str

@@ -25,7 +25,7 @@ RESEND_USELESS = frozenset({SAVED_ERROR, KEY_REUSED})
 """Doubts that no resend under the same key can end. A look-up, a webhook or a person must."""
 
 
-class GatewayCall(msgspec.Struct, frozen=True, kw_only=True):
+class GatewayCall(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One operation, as the adapter needs it. The same operation always gives the same call, over crashes and resends."""
 
     kind: OperationKind

@@ -10,7 +10,7 @@ from aegispay.domain.events import CaptureMode
 from aegispay.domain.methods import MethodSnapshot
 
 
-class RoutingContext(msgspec.Struct, frozen=True, kw_only=True):
+class RoutingContext(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a router may look at. Amounts are integer minor units."""
 
     merchant_id: str
