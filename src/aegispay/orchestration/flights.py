@@ -7,6 +7,7 @@ longer, leaves it running. Both tables are bounded; the store remains the truth.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -39,6 +40,7 @@ class Flights:
         self._answers_max = answers_max
         self._flights: dict[bytes, Flight] = {}
         self._answers: dict[bytes, tuple[bytes, Result]] = {}
+        self._oldest: deque[bytes] = deque()
         self._loose: set[asyncio.Task[Result]] = set()
         self._closing = False
 
@@ -54,8 +56,11 @@ class Flights:
     def keep(self, digest: bytes, request_hash: bytes, result: Result) -> None:
         """Remembers a final answer; the oldest is forgotten where there are too many."""
         answers = self._answers
-        if len(answers) >= self._answers_max:
-            del answers[next(iter(answers))]
+        if digest not in answers:
+            # The order stands in a queue of its own: the first key of a dict that lost many others takes long to find.
+            if len(answers) >= self._answers_max:
+                del answers[self._oldest.popleft()]
+            self._oldest.append(digest)
         answers[digest] = (request_hash, result)
 
     def join(
@@ -132,6 +137,7 @@ class Flights:
         if leftover:
             await asyncio.wait(leftover)
         self._answers.clear()
+        self._oldest.clear()
 
     def __len__(self) -> int:
         return len(self._loose)
