@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aegispay.domain.decide import gateway_key
 from aegispay.domain.errors import InvalidPaymentMethod, InvalidRequest, UnsupportedOperation
 from aegispay.domain.events import CaptureMode, OperationKind
 from aegispay.domain.methods import Card
@@ -14,6 +15,11 @@ from aegispay.orchestration.requests import PaymentRequest
 from aegispay.orchestration.settings import Settings
 from aegispay.ports import Ids
 from aegispay.routing.router import Router, RoutingContext
+
+# What a gateway checks before it is chosen has the shape of the real call, whose ids are made afterwards.
+_EXAMPLE_OPERATION = f"op_{'0' * 32}"
+_EXAMPLE_PAYMENT = f"pay_{'0' * 32}"
+_EXAMPLE_METHOD = "tok_of_the_card"
 
 
 class Candidates:
@@ -64,12 +70,15 @@ class Candidates:
         gateway.check(
             GatewayCall(
                 kind=OperationKind.CHARGE if charge else OperationKind.AUTHORIZE,
-                operation_id="",
-                gateway_key="",
-                payment_id="",
+                operation_id=_EXAMPLE_OPERATION,
+                gateway_key=gateway_key(_EXAMPLE_OPERATION),
+                payment_id=_EXAMPLE_PAYMENT,
                 merchant_id=request.merchant_id,
                 amount=request.amount,
                 timeout_s=self._settings.call_timeout_s,
+                token=_EXAMPLE_METHOD
+                if isinstance(request.method, Card)
+                else request.method.token_for(gateway.name),
                 customer_id=request.customer_id,
                 description=request.description,
                 return_url=request.return_url,
