@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from aegispay.sandbox.bank import Bank, MovementKind
+from aegispay.sandbox.documents import PspIds
 from aegispay.sandbox.forms import BadForm, decode_form
 from aegispay.sandbox.issuer import AMOUNTS, CARDS, PLAINPAY_TOKENS, STRIPE_TOKENS, sandbox_token
 from aegispay.sandbox.stripe_face import StripePsp
@@ -392,6 +393,11 @@ def test_a_card_number_that_is_none_is_refused(client: Client) -> None:
 
 def test_the_same_seed_gives_the_same_ids() -> None:
     assert [Client().intent()["id"] for _ in range(2)] == [Client().intent()["id"]] * 2
+
+
+def test_a_psp_that_is_restarted_with_its_seed_gives_out_no_id_again(client: Client) -> None:
+    ids = [PspIds(client.bank, "stripe", 7).new("pi_") for _ in range(3)]
+    assert len(set(ids)) == 3
 
 
 def test_forms_nest() -> None:

@@ -33,10 +33,8 @@ class PspIds:
     """Ids in the PSPs' style. The same seed and the same history of the books give the same ids."""
 
     def __init__(self, bank: Bank, account: str, seed: int | None):
-        if seed is None:
-            self._random: random.Random = random.SystemRandom()
-        else:
-            self._random = random.Random(f"{seed}:{account}:{bank.next_number(f'start:{account}')}")  # noqa: S311
+        start = bank.next_number(f"start:{account}")
+        self._random = random.Random(None if seed is None else f"{seed}:{account}:{start}")  # noqa: S311
 
     def new(self, prefix: str, length: int = 24) -> str:
         return prefix + "".join(self._random.choices(_LETTERS, k=length))
