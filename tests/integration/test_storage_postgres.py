@@ -268,7 +268,11 @@ async def test_the_batch_statement_reads_no_table_from_end_to_end(postgres_dsn: 
     empty = ", ".join(["'{}'"] * 64)
     plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE write({empty})"))
     await connection.close()
-    assert "LockRows" in plan
+    lines = [line.strip().removeprefix("->").strip() for line in plan.splitlines()]
+    locks = [number for number, line in enumerate(lines) if line.startswith("LockRows")]
+    # Rows are locked in the order of their ids, so two processes never wait for each other in a circle.
+    assert [lines[number + 1].split()[0] for number in locks] == ["Sort", "Sort"]
+    assert {lines[number + 2].rpartition(".")[2] for number in locks} == {"payment_id", "guard_id"}
     assert "Seq Scan" not in plan
     assert "Bitmap" not in plan
     for line, condition in zip(plan.splitlines(), plan.splitlines()[1:], strict=False):
