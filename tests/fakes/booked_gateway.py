@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from aegispay.domain.outcomes import Outcome
+import msgspec
+
+from aegispay.domain.outcomes import Approved, Outcome
 from aegispay.gateways.gateway import GatewayCall, Health
 from aegispay.testing import instant_gateway
-from aegispay.testing.instant_gateway import InstantGateway
+from aegispay.testing.instant_gateway import Entry, InstantGateway
 
 
 class BookedGateway(InstantGateway):
@@ -27,6 +29,19 @@ class BookedGateway(InstantGateway):
         self.books_path = Path(books_path)
         self.fault = fault
         self.healthy = healthy
+        if self.books_path.exists():
+            self._remember()
+
+    def _remember(self) -> None:
+        """What an earlier process did is replayed under its key, and found."""
+        for text in self.books_path.read_text().splitlines():
+            line = json.loads(text)
+            if line["book"] == "books":
+                entry = msgspec.convert(line["entry"], Entry)
+                self.books.append(entry)
+                self._by_key[line["key"]] = Approved(
+                    reference=entry.reference, amount_minor=entry.amount_minor
+                )
 
     async def perform(self, call: GatewayCall) -> Outcome:
         self._note("calls", call.kind.value, call)
@@ -37,16 +52,17 @@ class BookedGateway(InstantGateway):
             return await super().perform(call)
         finally:
             for entry in self.books[known:]:
-                self._note("books", entry.kind.value, call)
+                self._note("books", entry.kind.value, call, msgspec.to_builtins(entry))
 
-    def _note(self, book: str, kind: str, call: GatewayCall) -> None:
+    def _note(self, book: str, kind: str, call: GatewayCall, entry: object = None) -> None:
+        line = {
+            "book": book,
+            "kind": kind,
+            "amount_minor": call.amount.amount_minor,
+            "key": call.gateway_key,
+            "entry": entry,
+        }
         with self.books_path.open("a") as stream:
-            line = {
-                "book": book,
-                "kind": kind,
-                "amount_minor": call.amount.amount_minor,
-                "key": call.gateway_key,
-            }
             stream.write(json.dumps(line) + "\n")
 
     async def health(self, timeout_s: float = 5.0) -> Health:

@@ -20,7 +20,7 @@ from aegispay.cli import (
 )
 from aegispay.cli.exits import Exit
 from aegispay.cli.options import ConfigOption, DebugOption, JsonOption, StoreOption, take
-from aegispay.cli.session import Session
+from aegispay.cli.session import Interrupted, Session
 from aegispay.domain.errors import AegisPayError
 
 _HELP = """Take payments through several PSPs, and never charge a customer twice.
@@ -104,7 +104,7 @@ def run(argv: list[str]) -> int:
         if session.debug:
             traceback.print_exc()
         return session.failed(error)
-    except (KeyboardInterrupt, typer.Abort):
+    except (Interrupted, KeyboardInterrupt, typer.Abort):
         session.say(
             "aegispay: interrupted. What was begun stays recorded: repeat the command with the same --key to go on."
             if session.working

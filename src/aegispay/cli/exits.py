@@ -14,6 +14,7 @@ from aegispay.domain.errors import (
     SchemaTooNew,
     StoreError,
 )
+from aegispay.domain.methods import looks_like_pan
 from aegispay.orchestration.results import InProgress, Result
 
 _PAN = re.compile(r"(?<![0-9A-Za-z])\d(?:[ -]?\d){11,18}(?![0-9A-Za-z])")
@@ -62,7 +63,7 @@ def clean(text: object, length_max: int = 600) -> str:
     """Text from elsewhere on one line: no control characters that a terminal would obey, and no card number."""
     line = " ".join(str(text).split())
     line = "".join(character if character.isprintable() else "?" for character in line)
-    line = _PAN.sub("<card number>", line)
+    line = _PAN.sub(lambda found: "<card number>" if looks_like_pan(found[0]) else found[0], line)
     return line if len(line) <= length_max else line[: length_max - 3] + "..."
 
 

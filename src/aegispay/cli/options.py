@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from aegispay.cli.session import Session
+from aegispay.cli.session import Interrupted, Session
 from aegispay.domain.errors import InvalidPaymentMethod, InvalidRequest
 from aegispay.domain.methods import looks_like_pan
 from aegispay.orchestration.requests import DEFAULT_MERCHANT
@@ -76,7 +76,10 @@ def command(
         def wrapper(ctx: typer.Context, **values: Any) -> int:
             session: Session = ctx.obj
             take(session, {key: values.pop(key) for key in common})
-            return int(function(session, **values))
+            try:
+                return int(function(session, **values))
+            except KeyboardInterrupt:
+                raise Interrupted from None
 
         parameters = [context, *typed, *_parameters(common)]
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

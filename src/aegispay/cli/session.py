@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,10 @@ from aegispay.storage.store import Store
 
 T = TypeVar("T")
 _WIDE = 240
+
+
+class Interrupted(Exception):
+    """Ctrl-C, in a form that typer lets through."""
 
 
 class Session:
@@ -52,7 +56,10 @@ class Session:
             markup=False,
             emoji=False,
         )
-        _unless_closed(lambda: console.print(renderable))
+        # Captured, because rich ends the process with 1 where nobody reads any more, and 1 means a failed payment.
+        with console.capture() as captured:
+            console.print(renderable)
+        _unless_closed(lambda: sys.stdout.write(captured.get()))
 
     def say(self, line: str) -> None:
         """One line on the standard error, beside the result."""
@@ -105,7 +112,7 @@ class Session:
                 self.working = True
                 return await work(pay)
 
-        return self._run(whole())
+        return asyncio.run(whole())
 
     def run_with_store(self, config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
         """Runs `work` with the open store alone: no gateway, so no secret is needed."""
@@ -118,10 +125,7 @@ class Session:
             finally:
                 await store.close()
 
-        return self._run(whole())
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run(work)
+        return asyncio.run(whole())
 
     # --- errors -------------------------------------------------------------------------------------------
 
