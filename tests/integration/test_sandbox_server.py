@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -336,7 +337,7 @@ async def test_another_process_drives_the_faults_and_reads_the_books(tmp_path: P
 async def test_the_sandbox_ends_with_its_parent(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys; p = subprocess.Popen([sys.executable, '-m', 'aegispay.sandbox', '--json'],"
-        " stdout=subprocess.PIPE); print(p.stdout.readline().decode(), flush=True)"
+        " stdout=subprocess.PIPE, stderr=subprocess.DEVNULL); print(p.stdout.readline().decode(), flush=True)"
     )
     parent = await asyncio.to_thread(
         subprocess.run, [sys.executable, "-c", code], capture_output=True, check=True
@@ -353,4 +354,5 @@ async def test_the_sandbox_ends_with_its_parent(tmp_path: Path) -> None:
         ):
             return
         await asyncio.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
     raise AssertionError("the sandbox lives on without its parent")
