@@ -1,0 +1,174 @@
+"""One run of the demo: starts the bank, plays the scenarios, lets the shoppers in, stops the faults, compares the books."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import tempfile
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from aegispay.app import AegisPay
+from aegispay.demo import mixed
+from aegispay.demo.doubt_scenarios import DOUBTFUL
+from aegispay.demo.options import LOOKUP_QUIET_S, SETTINGS, DemoOptions
+from aegispay.demo.report import Report
+from aegispay.demo.scenarios import CONCURRENT, ORDINARY
+from aegispay.demo.screen import Screen, screen
+from aegispay.demo.stage import Case, Row, Scenario, Stage, until
+from aegispay.domain.errors import InvalidRequest
+from aegispay.domain.payment import Payment
+from aegispay.domain.states import PaymentState
+from aegispay.sandbox.audit import audit
+from aegispay.sandbox.process import SandboxProcess
+from aegispay.sandbox.server import SandboxSettings
+
+SCENARIOS: tuple[Scenario, ...] = (*ORDINARY, *DOUBTFUL, *CONCURRENT)
+SCENARIO_TIMEOUT_S = 20.0
+DRAIN_TIMEOUT_S = 15.0
+PAGE = 1000
+
+
+def run(options: DemoOptions) -> int:
+    """Runs the demo. Returns 0 where every promise was kept, else 1.
+
+    Raises `InvalidRequest` for a `keep` that will not do.
+    """
+    seed = secrets.randbelow(2**31) if options.seed is None else options.seed
+    view = screen(options.json)
+    with _directory(options.keep) as directory, _log(directory):
+        settings = SandboxSettings(lookup_quiet_s=LOOKUP_QUIET_S)
+        # A bank that may lose its last second in a power cut is no worse a witness for a demo.
+        with SandboxProcess(
+            directory / "bank.db", seed=seed, synchronous="NORMAL", settings=settings
+        ) as sandbox:
+            try:
+                report = asyncio.run(_perform(sandbox, directory, seed, options.payments, view))
+            finally:
+                view.close()
+        view.report(report)
+        return 0 if report.ok else 1
+
+
+async def _perform(
+    sandbox: SandboxProcess, directory: Path, seed: int, payments: int, view: Screen
+) -> Report:
+    task = asyncio.current_task()
+    if task is not None:
+        # Children are stopped and files removed on SIGTERM too; asyncio does the same for Ctrl-C.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await perform(sandbox, directory, seed, payments, view, SCENARIOS)
+
+
+async def perform(
+    sandbox: SandboxProcess,
+    directory: Path,
+    seed: int,
+    payments: int,
+    view: Screen,
+    scenarios: Sequence[Scenario],
+) -> Report:
+    """The run itself, with a bank that is there already."""
+    begin_s = time.monotonic()
+    view.begin(seed, payments)
+    store_url = f"sqlite:///{directory / 'payments.db'}"
+    pay = AegisPay(sandbox.gateways(), store=store_url, settings=SETTINGS)
+    await pay.start()
+    try:
+        stage = Stage(pay, sandbox, store_url, directory, f"demo-{seed}")
+        rows = [await _play(stage, scenario, view) for scenario in scenarios]
+        await asyncio.to_thread(sandbox.set_faults, mixed.fault_plan(seed))
+        note = "Mixed payments under random faults"
+        troubles = await mixed.shop(pay, seed, payments, lambda done: view.progress(done, payments, note))
+        view.scenario("The faults stop; recovery finishes what is open")
+        await asyncio.to_thread(sandbox.clear_faults)
+        await asyncio.to_thread(sandbox.settle)
+        await _drain(pay)
+        view.scenario("Comparing our books with the bank's")
+        ours = await _all_payments(pay)
+        found = await asyncio.to_thread(audit, sandbox.bank, ours)
+        return Report.of(
+            seed=seed,
+            mixed=payments,
+            audit=found,
+            needs_review=sum(payment.state is PaymentState.NEEDS_REVIEW for payment in ours),
+            scenarios=rows,
+            faults=sandbox.faults_fired(),
+            troubles=troubles,
+            elapsed_s=time.monotonic() - begin_s,
+        )
+    finally:
+        await pay.stop(grace_s=1.0)
+
+
+async def _play(stage: Stage, scenario: Scenario, view: Screen) -> Row:
+    """One scenario. Whatever it raises is a finding."""
+    view.scenario(scenario.name)
+    case = Case(stage, scenario.name)
+    try:
+        async with asyncio.timeout(SCENARIO_TIMEOUT_S):
+            await scenario.play(case)
+    except Exception as error:  # noqa: BLE001 - one scenario's end must not be that of the others
+        case.fail(error)
+    await asyncio.to_thread(stage.sandbox.clear_faults)
+    row = case.row()
+    view.row(row)
+    return row
+
+
+async def _drain(pay: AegisPay) -> None:
+    """Waits until no operation is under way or in doubt; the audit counts those that are left."""
+
+    async def empty() -> bool:
+        return not await pay.store.count_in_flight()
+
+    await until(empty, DRAIN_TIMEOUT_S)
+
+
+async def _all_payments(pay: AegisPay) -> list[Payment]:
+    found: list[Payment] = []
+    while True:
+        page = await pay.list(before_id=found[-1].id if found else None, limit=PAGE)
+        found += page
+        if len(page) < PAGE:
+            return found
+
+
+@contextmanager
+def _directory(keep: str | None) -> Generator[Path, None, None]:
+    """Where the databases stand: a directory of the user's, or one that is removed at the end."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="aegispay-demo-") as name:
+            yield Path(name)
+        return
+    path = Path(keep)
+    for name in ("payments.db", "bank.db"):
+        if (path / name).exists():
+            raise InvalidRequest(
+                f"{path / name} is there already.", hint="Name an empty directory; the books would mix."
+            )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be used: {error.strerror}.") from None
+    yield path
+
+
+@contextmanager
+def _log(directory: Path) -> Generator[None, None, None]:
+    """The library's warnings, of which there are many on such a day, go to a file beside the books."""
+    logger = logging.getLogger("aegispay")
+    handler = logging.FileHandler(directory / "aegispay.log", delay=True)
+    before = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+        handler.close()
