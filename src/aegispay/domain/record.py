@@ -62,10 +62,11 @@ def stranded(payment: Payment) -> bool:
 
 def unreversed(payment: Payment) -> list[Operation]:
     """Unwanted successes that no operation under way takes back."""
+    unwanted = [op for op in payment.operations if op.status is OperationStatus.UNWANTED]
+    if not unwanted:
+        return unwanted
     reversing = {op.parent_id for op in payment.operations if op.unfinished and op.compensates}
-    return [
-        op for op in payment.operations if op.status is OperationStatus.UNWANTED and op.id not in reversing
-    ]
+    return [op for op in unwanted if op.id not in reversing]
 
 
 def record(payment: Payment, command: cmd.RecordOutcome) -> Events:

@@ -50,8 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     doubt_policy: DoubtPolicy = DoubtPolicy.HOLD
     in_progress_max: int = 20_000
     """More requests under way than this are refused with `Overloaded`, before anything is written."""
-    answers_cached_max: int = 100_000
-    """Final answers kept in memory for replays; the store has them all."""
+    answers_cached_max: int = 20_000
+    """Final answers kept in memory for replays, about 2 KiB each; the store has them all."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
