@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -9,14 +10,14 @@ import pytest
 import pytest_asyncio
 
 from aegispay.testing.instant_gateway import InstantGateway
+from aegispay.testing.virtual_clock import VirtualTimeLoop
 from tests.orchestration.harness import World
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:
-        if here in Path(item.path).parents:
-            item.add_marker(pytest.mark.looptime)
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"virtual": VirtualTimeLoop}
 
 
 @pytest_asyncio.fixture
@@ -25,10 +26,8 @@ async def make_world(tmp_path: Path) -> AsyncIterator[Callable[..., World]]:
     made: list[World] = []
 
     def make(*gateways: InstantGateway) -> World:
-        world = World(
-            tmp_path / f"world{len(made)}.db",
-            list(gateways) or [InstantGateway("alpha"), InstantGateway("beta")],
-        )
+        path = tmp_path / f"world{len(made)}.db"
+        world = World(path, list(gateways) or [InstantGateway("alpha"), InstantGateway("beta")])
         made.append(world)
         return world
 
