@@ -36,7 +36,11 @@ from aegispay.storage.store import Claim, Durability, InFlight, Write
 Result = TypeVar("Result")
 
 BATCH_MAX = 128
-CACHE_KIB = 32 * 1024
+CACHE_KIB = 64 * 1024
+"""The writer's page cache: it holds the index of a few million claims."""
+READER_CACHE_KIB = 8 * 1024
+CHECKPOINT_PAGES = 4000
+"""The log is copied into the file after so many pages, when most pages have changed several times."""
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 _STRICT_TABLES_SINCE = (3, 37, 0)
 
@@ -144,6 +148,7 @@ class SqliteStore:
             if self._path != urls.MEMORY:
                 reader = connect(self._path)
                 reader.execute("PRAGMA query_only = ON")
+                reader.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
         except BaseException as error:
             reader.close()
             writer.close()
@@ -160,6 +165,7 @@ class SqliteStore:
             schema.needs_migration(schema.read_sqlite_revision(writer))
             mode = str(writer.execute("PRAGMA journal_mode = WAL").fetchone()[0])
         writer.execute(f"PRAGMA synchronous = {self._synchronous}")
+        writer.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         level = int(writer.execute("PRAGMA synchronous").fetchone()[0])
         durable = (
             self._path != urls.MEMORY

@@ -270,7 +270,7 @@ def lease_due(
 
 def _last_send_us(row: tuple[Any, ...]) -> int:
     """When the operation may last have been sent: an owner who never gave the lease back had all of it to do so."""
-    due_at_us, owner, sent_at_us = row[4], row[5], row[8]
+    due_at_us, owner, sent_at_us = int(row[4]), row[5], int(row[8])
     return max(sent_at_us, due_at_us) if owner else sent_at_us
 
 

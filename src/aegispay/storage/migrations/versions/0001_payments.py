@@ -13,7 +13,8 @@ branch_labels = None
 depends_on = None
 
 # Rows of one payment stand together: payment ids rise with time, so that new rows land on the same few pages however
-# many payments there are. Only the claim's digest is random.
+# many payments there are. Only the claim's digest is random: in SQLite it has an index of its own, small enough to stay in
+# the cache, and the claims themselves stand in the order in which they came.
 SQLITE = (
     """
     CREATE TABLE payment (
@@ -55,15 +56,16 @@ SQLITE = (
     """,
     """
     CREATE TABLE claim (
-        digest BLOB NOT NULL PRIMARY KEY,
+        digest BLOB NOT NULL,
         merchant_id TEXT NOT NULL,
         scope TEXT NOT NULL,
         payment_id BLOB NOT NULL,
         operation_id BLOB NOT NULL,
         request_hash BLOB NOT NULL,
         created_at_us INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID
+    ) STRICT
     """,
+    "CREATE UNIQUE INDEX claim_by_digest ON claim (digest)",
     """
     CREATE TABLE in_flight (
         operation_id BLOB NOT NULL PRIMARY KEY,
