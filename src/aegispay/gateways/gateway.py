@@ -7,6 +7,7 @@ network or a PSP does, never retries by itself, and keeps no state between calls
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import msgspec
 
@@ -16,6 +17,7 @@ from aegispay.domain.methods import Card
 from aegispay.domain.money import Money
 from aegispay.domain.outcomes import Declined, NotSent, Outcome
 from aegispay.gateways.capabilities import Capabilities
+from aegispay.gateways.webhooks import GatewayEvent
 
 SAVED_ERROR = "saved_error"
 """`InDoubt.reason`: the PSP saved an error under the key and replays it for ever."""
@@ -138,6 +140,13 @@ class Gateway(ABC):
     async def tokenize(self, card: Card, timeout_s: float) -> Tokenized | Declined | NotSent:
         """Turns a raw card into the PSP's token. Moves no money, so any failure is `NotSent` or `Declined`."""
         raise UnsupportedOperation(f"{self.name} takes tokens only.")
+
+    def parse_webhook(self, headers: Mapping[str, str], body: bytes, now_us: int) -> list[GatewayEvent]:
+        """The news in one inbound webhook, its signature verified first. Header names in any case.
+
+        Raises `WebhookRejected`; a notice that is genuine and of no interest gives an empty list.
+        """
+        raise UnsupportedOperation(f"{self.name} has no webhooks.")
 
     @abstractmethod
     async def health(self, timeout_s: float = 5.0) -> Health:

@@ -40,7 +40,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InstantGateway(Gateway):
-    """Approves at once, unless a fault is queued in `faults` or the token names a decline (`tok_soft`, `tok_hard`, `tok_3ds`)."""
+    """Approves at once, unless a fault is queued or the token says otherwise (`tok_soft`, `tok_hard`, `tok_3ds`)."""
 
     def __init__(self, name: str = "instant", capabilities: Capabilities | None = None, *, keep_books: bool = True):
         self.name = name
