@@ -84,8 +84,8 @@ class Load:
     async def _arrivals(self, rate: float) -> None:
         clock = self._shop.pay.ports.clock
         loop = asyncio.get_running_loop()
-        gaps_s = _gaps_s(rate, self._options.arrivals, self._options.seed)
-        due_s = clock.monotonic_s() + next(gaps_s)
+        gaps = gaps_s(rate, self._options.arrivals, self._options.seed)
+        due_s = clock.monotonic_s() + next(gaps)
         while not self._stopping:
             now_s = clock.monotonic_s()
             while due_s <= now_s:
@@ -96,7 +96,7 @@ class Load:
                     task = loop.create_task(self._one(int(due_s * 1_000_000), self.measuring))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
-                due_s += next(gaps_s)
+                due_s += next(gaps)
             await clock.sleep(due_s - now_s)
         while self._tasks:
             await asyncio.wait(self._tasks)
@@ -129,7 +129,7 @@ class Load:
             self.remembered = kept
 
 
-def _gaps_s(rate: float, arrivals: str, seed: int) -> Iterator[float]:
+def gaps_s(rate: float, arrivals: str, seed: int) -> Iterator[float]:
     """The times between arrivals: all the same, or exponential as independent customers give them."""
     source = random.Random(seed)  # noqa: S311 - a schedule that can be repeated, not a secret
     while True:

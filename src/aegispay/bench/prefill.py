@@ -74,6 +74,11 @@ def _chunks(payment: Payment, events: list[Event], count: int) -> Iterator[Chunk
         for event in events
     ]
     old = (payment.id[-32:], payment.operations[0].id[-32:])
+    old_times = {
+        str(payment.created_at_us),
+        str(payment.updated_at_us),
+        str(payment.operations[0].started_at_us),
+    }
     state, gateway = payment.state.value, payment.gateway
     at_us = time.time_ns() // 1000 - (count + 1) * _SPACING_US // 1000
     for begun in range(0, count, _CHUNK):
@@ -85,6 +90,8 @@ def _chunks(payment: Payment, events: list[Event], count: int) -> Iterator[Chunk
             own = own[:15] + digest[:1]
             new = (own.hex(), operation.hex())
             text = body.replace(old[0], new[0]).replace(old[1], new[1])
+            for old_time in old_times:
+                text = text.replace(old_time, str(at_us))
             made = (own, payment.version, state, gateway, at_us, text, MERCHANT)
             chunk[0].append((*made, payment.amount_minor, payment.currency, payment.customer_id, at_us))
             cause = None

@@ -36,19 +36,25 @@ def run(options: BenchOptions) -> int:
 
     Raises `ConfigError` or `StoreUnavailable` where the store cannot be used.
     """
-    screen = Screen(options.quiet or options.json_path == "-")
+    to_stdout = options.json_path == "-"
+    path = Path(options.json_path) if options.json_path and not to_stdout else None
+    screen = Screen(options.quiet or to_stdout)
+    if path:
+        _write(path, b"")  # A report that cannot be written is known before the run, not after it.
     report = measure(options, screen)
     screen.show(report)
-    if options.json_path == "-":
+    if path:
+        _write(path, report.to_json())
+    if to_stdout:
         Screen(quiet=False).write(report.to_json().decode())
-    elif options.json_path:
-        try:
-            Path(options.json_path).write_bytes(report.to_json())
-        except OSError as error:
-            raise ConfigError(
-                f"the report cannot be written to {options.json_path}: {error.strerror}."
-            ) from error
     return 0 if report.ok else 1
+
+
+def _write(path: Path, report: bytes) -> None:
+    try:
+        path.write_bytes(report)
+    except OSError as error:
+        raise ConfigError(f"the report cannot be written to {path}: {error.strerror}.") from error
 
 
 def measure(options: BenchOptions, screen: Screen | None = None) -> Report:

@@ -46,7 +46,7 @@ def target_of(options: BenchOptions) -> Generator[Target]:
                 filesystem=filesystem_of(Path(tempfile.gettempdir())),
             )
     elif options.throwaway == "sqlite":
-        with tempfile.TemporaryDirectory(prefix="aegispay-bench-", dir=_folder_on_disk()) as folder:
+        with tempfile.TemporaryDirectory(prefix="aegispay-bench-", dir=folder_on_disk()) as folder:
             path = Path(folder) / "bench.db"
             yield Target(
                 url=f"sqlite:///{path}", kind="sqlite", throwaway=True, filesystem=filesystem_of(path.parent)
@@ -58,7 +58,7 @@ def target_of(options: BenchOptions) -> Generator[Target]:
         yield Target(url=options.url, kind="sqlite", throwaway=False, filesystem=filesystem_of(Path(folder)))
 
 
-def _folder_on_disk() -> str | None:
+def folder_on_disk() -> str | None:
     """None for the usual temporary folder, unless that one is in memory: a sync costs nothing there."""
     for folder in (tempfile.gettempdir(), "/var/tmp", "."):  # noqa: S108 - a folder of its own is made inside
         if filesystem_of(Path(folder)) not in _NOT_ON_DISK:
