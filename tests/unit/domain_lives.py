@@ -77,6 +77,10 @@ MANUAL: dict[str, Sequence[cmd.Command]] = {
     "partly captured": _PART_CAPTURED,
     "partly captured, that refunded": (*_PART_CAPTURED, refund(3), ends(3, approved(PART))),
     "partly captured, partly refunded": (*_PART_CAPTURED, refund(3, 10), ends(3, approved(10))),
+    "each capture refunded": (
+        *(*_PART_CAPTURED, capture(3), ends(3, approved(REST))),
+        *(refund(4, REST), ends(4, approved(REST)), refund(5, PART)),
+    ),
     "two captures under way": (*_AUTHORIZED, capture(2, PART, final=False), capture(3, REST, final=False)),
     "partly captured, disputed": (*_PART_CAPTURED, OPEN_DISPUTE),
     "canceled": (*_AUTHORIZED, void(2), ends(2, approved())),

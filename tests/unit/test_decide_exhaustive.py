@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aegispay.domain.events import CaptureMode
+from aegispay.domain.events import CaptureMode, OperationKind
 from aegispay.domain.evolve import evolve
 from aegispay.domain.states import EDGES
 from tests.unit.domain_explorer import Walk, initiate
@@ -50,3 +50,13 @@ def test_every_listed_edge_is_taken_by_some_sequence() -> None:
     listed = {(edge.source.value, edge.event, edge.target.value) for edge in EDGES}
     assert sorted(listed - _taken) == []
     assert sorted(_taken - listed) == []
+
+
+def test_a_refund_names_the_oldest_capture_that_covers_it_alone() -> None:
+    """Some PSPs refund a capture, not a payment; the choice is recorded, so that a resend names the same one."""
+    payment = lives()["each capture refunded, by hand"].payment
+    captures = {op.id: op for op in payment.operations if op.kind is OperationKind.CAPTURE}
+    refunds = [op for op in payment.operations if op.kind is OperationKind.REFUND]
+    assert [captures[op.capture_id or ""].amount_minor for op in refunds] == [
+        op.amount_minor for op in refunds
+    ]

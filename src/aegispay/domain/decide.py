@@ -266,8 +266,25 @@ def _start_refund(payment: Payment, command: cmd.StartRefund) -> Events:
             gateway_key=gateway_key(command.operation_id),
             parent_id=winner.id,
             reason=command.reason,
+            capture_id=_capture_to_refund(payment, amount),
         ),
     )
+
+
+def _capture_to_refund(payment: Payment, amount_minor: int) -> str | None:
+    """The oldest capture with so much left to give back; None where the payment was charged in one, or none alone covers it.
+
+    Chosen here and recorded, so that a resend after a crash names the same capture.
+    """
+    given_back: dict[str | None, int] = {}
+    for op in payment.operations:
+        if op.kind is OperationKind.REFUND and (op.unfinished or op.status is OperationStatus.APPROVED):
+            given_back[op.capture_id] = given_back.get(op.capture_id, 0) + op.amount_minor
+    for op in payment.operations:
+        if op.kind is OperationKind.CAPTURE and op.status is OperationStatus.APPROVED:
+            if op.amount_minor - given_back.get(op.id, 0) >= amount_minor:
+                return op.id
+    return None
 
 
 def _start_reversal(payment: Payment, command: cmd.StartReversal) -> Events:

@@ -73,6 +73,8 @@ class OperationStarted(_Data, frozen=True, kw_only=True, omit_defaults=True, tag
     """For a confirmation: what the payer brought back (never a password or an OTP)."""
     compensates: bool = False
     """Whether this reverses a success that nobody wanted."""
+    capture_id: str | None = None
+    """For a refund: the capture that it gives back, where one capture covers it (some PSPs refund captures only)."""
 
 
 class OperationApproved(_Data, frozen=True, kw_only=True, omit_defaults=True, tag="operation_approved"):

@@ -109,6 +109,7 @@ def _started(payment: Payment, data: ev.OperationStarted, event: Event) -> Payme
         reason=data.reason,
         action_data=data.action_data,
         compensates=data.compensates,
+        capture_id=data.capture_id,
     )
     return replace(payment, operations=(*payment.operations, operation))
 

@@ -69,6 +69,7 @@ class Operation(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaul
     next_action: NextAction | None = None
     action_data: dict[str, str] = msgspec.field(default_factory=dict)
     compensates: bool = False
+    capture_id: str | None = None
     taken_minor: int = 0
     """What an unwanted success took, which is what its reversal gives back."""
     concluded_version: int = 0

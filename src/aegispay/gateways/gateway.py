@@ -45,6 +45,9 @@ class GatewayCall(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     parent_reference: str | None = None
     """The PSP's id of the payment that this acts on (confirm, capture, void, refund)."""
     parent_operation_id: str | None = None
+    capture_reference: str | None = None
+    """For a refund: the PSP's id of the capture that covers it; None where the payment was charged in one step, or no
+    capture alone covers the amount (then a PSP that refunds captures only refuses it in `check`)."""
     own_reference: str | None = None
     """The PSP's id of this very operation, where an earlier answer gave one."""
     final: bool = True

@@ -142,6 +142,7 @@ class Engine:
     def call_for(self, payment: Payment, operation: Operation) -> GatewayCall:
         """The call of an operation: the same for the first send, a resend and a look-up."""
         parent = payment.operation(operation.parent_id) if operation.parent_id else None
+        capture = payment.operation(operation.capture_id) if operation.capture_id else None
         return GatewayCall(
             kind=operation.kind,
             operation_id=operation.id,
@@ -154,6 +155,7 @@ class Engine:
             parent_reference=parent.reference if parent else None,
             parent_operation_id=operation.parent_id,
             parent_kind=parent.kind if parent else None,
+            capture_reference=capture.reference if capture else None,
             own_reference=operation.reference,
             final=operation.final,
             reason=operation.reason,
