@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from aegispay.domain.commands import Command
 from aegispay.domain.decide import decide
-from aegispay.domain.errors import InvalidState, StaleFence, StoreError, StoreUnavailable, VersionConflict
+from aegispay.domain.errors import (
+    AegisPayError,
+    InvalidState,
+    Overloaded,
+    StaleFence,
+    StoreUnavailable,
+    VersionConflict,
+)
 from aegispay.domain.events import Event
 from aegispay.domain.evolve import evolve
 from aegispay.domain.payment import Payment
@@ -113,23 +120,34 @@ class Journal:
             guard=guard,
             opens=opens,
         )
-        tries = 0
-        while True:
-            try:
-                await self._store.commit(write)
-                break
-            except StoreUnavailable:
-                tries += 1
-                if tries >= _COMMIT_RETRY.attempts_max:
-                    raise
-                await self._ports.clock.sleep(_COMMIT_RETRY.delay_s(tries, self._ports.random))
-            except (VersionConflict, ClaimTaken, StaleFence):
-                if tries and await self._was_applied(write):
-                    break
-                raise
+        await self._write(write)
         if write.events:
             self._hooks.committed(payment, write.events)
         return payment
+
+    async def _write(self, write: Write) -> None:
+        tries = 0
+        in_doubt = False
+        while True:
+            try:
+                await self._store.commit(write)
+                return
+            except (StoreUnavailable, Overloaded) as error:
+                lost = isinstance(error, StoreUnavailable)
+                in_doubt = in_doubt or lost
+                tries += 1
+                # A new intent is refused at once where the store has too much to do; an outcome is worth waiting for.
+                if tries >= _COMMIT_RETRY.attempts_max or not (lost or write.guard):
+                    _tell(error, write, in_doubt)
+                    raise
+                await self._ports.clock.sleep(_COMMIT_RETRY.delay_s(tries, self._ports.random))
+            except (VersionConflict, ClaimTaken, StaleFence):
+                if in_doubt and await self._was_applied(write):
+                    return
+                raise
+            except AegisPayError as error:
+                _tell(error, write, in_doubt)
+                raise
 
     async def _was_applied(self, write: Write) -> bool:
         """Whether an earlier try of this write, whose answer was lost, had been applied after all."""
@@ -138,6 +156,16 @@ class Journal:
         last = write.events[-1]
         try:
             stored = await self._store.load_events(write.payment.id, until_version=last.version)
-        except StoreError:
-            return False
+        except AegisPayError as error:
+            _tell(error, write, in_doubt=True)
+            raise
         return bool(stored) and stored[-1].id == last.id
+
+
+def _tell(error: AegisPayError, write: Write, in_doubt: bool) -> None:
+    """Names the payment; and no error says "no effect" of a write of which an earlier try may have been applied."""
+    error.payment_id = error.payment_id or write.payment.id
+    if in_doubt and error.effect == "none":
+        raise StoreUnavailable(
+            f"the store did not say whether it wrote the payment: {error.code}.", payment_id=error.payment_id
+        ) from error
