@@ -15,7 +15,15 @@ from aegispay.domain import events as ev
 from aegispay.domain.errors import CorruptEvent, IllegalTransition, PaymentNotFound
 from aegispay.domain.events import Event, OperationKind
 from aegispay.domain.outcomes import DeclineCategory
-from aegispay.domain.payment import FIRST_KINDS, Failure, Operation, OperationStatus, Payment, state_of
+from aegispay.domain.payment import (
+    ACTION_AGAIN,
+    FIRST_KINDS,
+    Failure,
+    Operation,
+    OperationStatus,
+    Payment,
+    state_of,
+)
 from aegispay.domain.states import UNSETTLED, PaymentState, check_transition
 
 _UNANSWERED = UNSETTLED | {PaymentState.NEEDS_REVIEW}
@@ -244,7 +252,7 @@ def _requires_action(payment: Payment, data: ev.OperationRequiresAction, event: 
             operation.id,
             status=OperationStatus.DECLINED,
             category=DeclineCategory.AUTHENTICATION_REQUIRED,
-            code="action_required_again",
+            code=ACTION_AGAIN,
             concluded_version=event.version,
         )
         changed = replace(payment, operations=operations)

@@ -43,6 +43,8 @@ UNFINISHED = frozenset(
         OperationStatus.CONFIRMING,
     }
 )
+ACTION_AGAIN = "action_required_again"
+"""The code of a confirmation after which the payer must act once more."""
 FIRST_KINDS = frozenset({OperationKind.AUTHORIZE, OperationKind.CHARGE})
 
 

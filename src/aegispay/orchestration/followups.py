@@ -73,11 +73,8 @@ class FollowUps:
             return await self._answers.follow(taken.claim, asked.request_hash, flight)
         except (InvalidState, UnsupportedOperation) as refused:
             return await self._asked_before(refused, asked, flight)
-        try:
-            payment = await self._driver.drive(payment, row, flight.deadline)
-        except StaleFence:
-            return await self._answers.follow(claim, asked.request_hash, flight)
-        return await self._answers.of(payment, claim)
+        work = self._driver.drive(payment, row, flight.deadline)
+        return await self._answers.settled(payment, claim, flight, work)
 
     async def get(self, payment_id: str, merchant_id: str) -> Payment:
         """The payment as stored. Raises `PaymentNotFound`, for another merchant's payment too."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from aegispay.domain import commands as cmd
 from aegispay.domain.errors import (
+    AegisPayError,
     InvalidPaymentMethod,
     NotRunning,
     StaleFence,
@@ -88,7 +89,10 @@ class Orchestrator:
         try:
             return await self.flights.wait(flight, timeout_s)
         except InProgress as error:
-            payment = await self.store.load(error.payment_id) if error.payment_id else None
+            try:
+                payment = await self.store.load(error.payment_id) if error.payment_id else None
+            except AegisPayError:
+                payment = None  # Its words would be about the store; the caller asked about the payment.
             if payment is None:
                 raise
             return pending(payment, payment.first_operation, "in_progress")
@@ -141,11 +145,8 @@ class Orchestrator:
             payment = await self.journal.commit(draft, claim=claim, opens=(row,))
         except ClaimTaken as taken:
             return await self.answers.follow(taken.claim, asked, flight)
-        try:
-            payment = await self.driver.drive(payment, row, flight.deadline, attempts)
-        except StaleFence:
-            return await self.answers.follow(claim, asked, flight)
-        return await self.answers.of(payment, claim)
+        work = self.driver.drive(payment, row, flight.deadline, attempts)
+        return await self.answers.settled(payment, claim, flight, work)
 
     # --- an existing payment ------------------------------------------------------------------------------
 
