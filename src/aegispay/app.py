@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -27,6 +28,8 @@ from aegispay.ports import Ports
 from aegispay.routing.router import OrderedRouter, Router
 from aegispay.storage.factory import make_store
 from aegispay.storage.store import Durability, Store
+
+logger = logging.getLogger("aegispay")
 
 DEFAULT_STORE = "sqlite:///aegispay.db"
 Gateways = GatewayRegistry | Mapping[str, Gateway] | Sequence[Gateway]
@@ -103,6 +106,8 @@ class AegisPay:
         if self._started:
             return
         await self.store.open()
+        if self.store.durability.warning:
+            logger.warning(self.store.durability.warning)
         try:
             for gateway in self.registry:
                 await gateway.start()

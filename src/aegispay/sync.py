@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from aegispay.app import AegisPay
+from aegispay.app import AegisPay, EventStore
 from aegispay.domain.errors import NotRunning
 
 T = TypeVar("T")
@@ -80,11 +80,26 @@ class AegisPaySync:
         if name.startswith("_"):
             raise AttributeError(name)
         found = getattr(self._pay, name)
-        return self._waited(found) if inspect.iscoroutinefunction(found) else found
+        return _Waited(found, self._run) if isinstance(found, EventStore) else _waited(found, self._run)
 
-    def _waited(self, method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., T]:
-        @functools.wraps(method)
-        def call(*args: Any, **kwargs: Any) -> T:
-            return self._run(method(*args, **kwargs))
 
-        return call
+class _Waited:
+    """An object of ours whose coroutine methods are waited for."""
+
+    def __init__(self, inner: object, run: Callable[[Coroutine[Any, Any, Any]], Any]):
+        self._inner = inner
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        return _waited(getattr(self._inner, name), self._run)
+
+
+def _waited(found: Any, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> Any:
+    if not inspect.iscoroutinefunction(found):
+        return found
+
+    @functools.wraps(found)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return run(found(*args, **kwargs))
+
+    return call
