@@ -1,0 +1,110 @@
+"""What one seed stands for: the whole option set of a run, drawn from it. Printed when a run fails."""
+
+from __future__ import annotations
+
+import random
+from enum import StrEnum
+
+import msgspec
+
+from aegispay.orchestration.settings import DoubtPolicy, Settings
+from aegispay.resilience.retry import RetryPolicy
+from aegispay.testing.simulation import faults
+
+
+class Mode(StrEnum):
+    """Which world is drawn from."""
+
+    NORMAL = "normal"
+    """Every PSP keeps what its capabilities promise; everything else may fail."""
+    LATE = "late"
+    """Requests may land after the PSP's quiet period: a promise of the PSP is broken. Charged twice for a while is then
+    unavoidable; it must be found by the watch and reversed."""
+    CALM = "calm"
+    """No faults at all."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a run is made of. Times are seconds."""
+
+    seed: int
+    mode: Mode
+    instances: int
+    psps: tuple[str, ...]
+    histories: int
+    """Simulated customers, each with one payment and what becomes of it."""
+    safety_s: float
+    """How long clients come and faults strike."""
+    skew_s_max: float
+    """How far apart the instances' clocks are."""
+    quiet_s: float
+    """The quiet period that PSPs without keys declare."""
+    late_share: float
+    """Of what the quiet period leaves, the share that a request on its way may take; the look-up's lag may take the rest."""
+    key_ttl_s: float
+    call_timeout_s: float
+    answer_timeout_s: float
+    lease_margin_s: float
+    action_timeout_s: float
+    resends_max: int
+    doubt_policy: DoubtPolicy
+    rates: dict[str, float]
+
+    def settings(self) -> Settings:
+        """The settings that every instance runs with."""
+        return Settings(
+            call_timeout_s=self.call_timeout_s,
+            answer_timeout_s=self.answer_timeout_s,
+            lease_margin_s=self.lease_margin_s,
+            action_timeout_s=self.action_timeout_s,
+            resends_max=self.resends_max,
+            doubt_policy=self.doubt_policy,
+            watch_after_s=600.0 if self.mode is not Mode.LATE else 2 * self.quiet_s + 600.0,
+            recovery_retry=RetryPolicy(attempts_max=1_000_000, initial_delay_s=1.0, delay_max_s=600.0),
+        )
+
+
+BUILT_IN = ("stripe", "plainpay", "keyed", "lookup", "cancel")
+"""The PSPs that come with the simulation: real adapters over the sandbox's faces, and models of other kinds."""
+
+
+def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) -> Options:
+    """The options that this seed stands for."""
+    source = random.Random(f"options:{seed}:{mode}")  # noqa: S311 - replayable on purpose
+    allowed = faults.KINDS
+    if mode is Mode.CALM:
+        allowed = ()
+    chosen = tuple(source.sample(psps, min(len(psps), source.choice((1, 2, 2, 2, 3)))))
+    if mode is Mode.LATE and not {"lookup"} & set(chosen) and "lookup" in psps:
+        # Only a PSP that has neither keys nor a cancel by reference can be surprised by a request that lands late.
+        chosen = ("lookup", *chosen[:1])
+    rates = faults.random_rates(source, allowed)
+    if mode is Mode.LATE:
+        rates = {
+            kind: rate
+            for kind, rate in rates.items()
+            if kind in ("request_lost", "reply_lost", "slow", "stall", "error_before", "crash_at_port")
+        }
+        rates["lands_late"] = 0.25
+    call_timeout_s = source.choice((2.0, 5.0, 10.0))
+    return Options(
+        seed=seed,
+        mode=mode,
+        instances=source.choice((1, 2, 2, 3)),
+        psps=chosen,
+        histories=source.randint(4, 12),
+        safety_s=source.choice((30.0, 120.0, 600.0)),
+        skew_s_max=source.choice((0.0, 0.0, 0.5, 2.0)),
+        quiet_s=source.choice((30.0, 120.0, 600.0)),
+        late_share=source.choice((0.5, 0.9, 1.0)),
+        key_ttl_s=86_400.0,
+        call_timeout_s=call_timeout_s,
+        answer_timeout_s=source.choice((5.0, 30.0)),
+        lease_margin_s=source.choice((1.0, 5.0)),
+        action_timeout_s=source.choice((60.0, 3600.0)),
+        resends_max=source.choice((2, 8)),
+        doubt_policy=source.choice(
+            (DoubtPolicy.HOLD, DoubtPolicy.HOLD, DoubtPolicy.REVERSE, DoubtPolicy.REVIEW)
+        ),
+        rates=rates,
+    )

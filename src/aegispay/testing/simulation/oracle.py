@@ -1,0 +1,250 @@
+"""The oracle: what the bank's books and the clients' memories say, against the promises I1 to I12 and I15.
+
+It believes neither our tables nor our code: money is what the bank moved, an answer is what a client was told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+import msgspec
+
+from aegispay.domain.errors import AegisPayError, IdempotencyConflict
+from aegispay.domain.events import Event, OperationKind
+from aegispay.domain.evolve import fold
+from aegispay.domain.payment import Payment, decode_payment, encode_payment
+from aegispay.domain.states import TERMINAL, PaymentState
+from aegispay.orchestration.results import Result
+from aegispay.sandbox.audit import audit
+from aegispay.sandbox.bank import Bank, MovementKind
+from aegispay.sandbox.wire import WireRequest
+from aegispay.testing.simulation.database import Database
+from aegispay.testing.simulation.loop import SimulatedLoop
+from aegispay.testing.simulation.options import Mode
+from aegispay.testing.simulation.trace import Trace
+
+VIOLATIONS_MAX = 20
+
+
+class Violation(msgspec.Struct, frozen=True, kw_only=True):
+    """A promise that was broken."""
+
+    promise: str
+    """`I1` to `I15`, or `crash` for an exception that no caller should see."""
+    at_s: float
+    detail: str
+
+
+class WitnessedBank(Bank):
+    """The bank, with somebody who sees each line as it is written."""
+
+    oracle: Oracle | None = None
+
+    def _book(self, kind: MovementKind, *values: object) -> None:
+        super()._book(kind, *values)
+        if self.oracle is not None:
+            self.oracle.moved(kind, values)
+
+
+class _Charge:
+    """One charge at one PSP, added up."""
+
+    __slots__ = ("authorized", "captured", "refunded", "released")
+
+    def __init__(self) -> None:
+        self.authorized = self.captured = self.released = self.refunded = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether the payer's money is taken or held."""
+        return self.captured > self.refunded or self.authorized > self.captured + self.released
+
+
+class Oracle:
+    """Collects what is seen, checks what can be checked at once, and everything at the end."""
+
+    def __init__(self, loop: SimulatedLoop, bank: Bank, database: Database, mode: Mode, trace: Trace):
+        self._loop = loop
+        self._bank = bank
+        self._database = database
+        self._strict = mode is not Mode.LATE
+        self._trace = trace
+        self.violations: list[Violation] = []
+        self._charges: dict[str, dict[tuple[str, str], _Charge]] = defaultdict(dict)
+        self._moved: Counter[tuple[MovementKind, str]] = Counter()
+        self._final: dict[str, tuple[str, bytes]] = {}
+        self._payment_of: dict[str, str] = {}
+        self._shapes: dict[str, str] = {}
+        self._failed_payments: set[str] = set()
+        self._failed_operations: set[str] = set()
+        self._requests: dict[tuple[str, str], tuple[str, bytes]] = {}
+        self._seen: dict[tuple[str, int], str] = {}
+
+    def violated(self, promise: str, detail: str) -> None:
+        """Writes a broken promise down."""
+        self._trace.note(self._loop.time(), "ORACLE", f"{promise} BROKEN: {detail}")
+        if len(self.violations) < VIOLATIONS_MAX:
+            self.violations.append(Violation(promise=promise, at_s=self._loop.time(), detail=detail))
+
+    # --- the bank's books, line by line -----------------------------------------------------------------------
+
+    def moved(self, kind: MovementKind, values: tuple[Any, ...]) -> None:
+        """A line was written: account, charge, movement, reference, payment, amount, currency, time."""
+        account, charge_id, _, reference, payment_ref, amount = values[:6]
+        self._trace.note(self._loop.time(), "BANK", f"{kind} {amount} {account} {charge_id} {payment_ref} {reference}")
+        charges = self._charges[payment_ref]
+        charge = charges.setdefault((account, charge_id), _Charge())
+        body = self._database.payment_body(payment_ref) if payment_ref.startswith("pay_") else ""
+        if not body or (reference.startswith("op_") and f'"{reference[:35]}"' not in body):
+            self.violated("I3", f"{kind} {amount} for {reference} of {payment_ref}, which no committed record names")
+        if kind is MovementKind.AUTHORIZATION:
+            charge.authorized += amount
+        elif kind is MovementKind.CAPTURE:
+            charge.captured += amount
+        elif kind is MovementKind.RELEASE:
+            charge.released += amount
+        else:
+            charge.refunded += amount
+        if kind is MovementKind.RELEASE or not self._strict:
+            return
+        self._moved[kind, reference] += 1
+        if self._moved[kind, reference] > 1:
+            promise = "I9" if kind is MovementKind.REFUND else "I1"
+            self.violated(promise, f"{kind} for {reference} of {payment_ref} a second time")
+        if reference in self._failed_operations:
+            self.violated("I4", f"{kind} for {reference} of {payment_ref}, which a client was told had failed")
+        if kind is not MovementKind.REFUND:
+            live = [key for key, one in charges.items() if one.live]
+            if len(live) > 1:
+                self.violated("I2", f"{payment_ref} is charged more than once: {live}")
+            if payment_ref in self._failed_payments:
+                self.violated("I4", f"{kind} for {payment_ref}, which a client was told had failed")
+
+    # --- what leaves -----------------------------------------------------------------------------------------
+
+    def leaves(self, psp: str, key: str, request: WireRequest) -> None:
+        """A request is sent: under one key always the same one (I3)."""
+        if not key:
+            return
+        sent = (request.path, request.body)
+        before = self._requests.setdefault((psp, key), sent)
+        if before[0] == sent[0] and before[1] != sent[1]:
+            self.violated("I3", f"{request.path} was sent under {key} with other parameters before")
+
+    # --- what is committed -----------------------------------------------------------------------------------
+
+    def committed(self, payment: Payment, events: tuple[Event, ...]) -> None:
+        """An instance was told that these events are committed: from now on they stay."""
+        for event in events:
+            known = self._seen.setdefault((event.payment_id, event.version), event.id)
+            if known != event.id:
+                self.violated("I5", f"version {event.version} of {event.payment_id} was acknowledged twice")
+        self._check_amounts(payment)
+
+    def _check_amounts(self, payment: Payment) -> None:
+        if payment.review is not None:
+            return
+        captures = payment.captured_minor + payment.reserved(OperationKind.CAPTURE)
+        refunds = payment.refunded_minor + payment.reserved(OperationKind.REFUND)
+        if refunds > payment.captured_minor or captures + payment.released_minor > max(payment.authorized_minor, 0):
+            self.violated("I9", f"{payment.id}: {refunds} to refund, {captures} to capture, of {payment.captured_minor}")
+
+    # --- what clients are told -------------------------------------------------------------------------------
+
+    def answered(self, scope: str, key: str, shape: str, answer: Result | AegisPayError | str) -> None:
+        """A client was told something."""
+        if isinstance(answer, str):
+            return
+        first_shape = self._shapes.setdefault(key, shape)
+        if isinstance(answer, AegisPayError):
+            if isinstance(answer, IdempotencyConflict) and first_shape == shape:
+                self.violated("I8", f"{key} was refused as a different request, and is the same")
+            return
+        if first_shape != shape:
+            self.violated("I8", f"{key}: another request was answered {answer!r}")
+            return
+        payment_id = answer.payment_id
+        if scope == "payment" and self._payment_of.setdefault(key, payment_id) != payment_id:
+            self.violated("I8", f"{key} stands for {self._payment_of[key]} and {payment_id}")
+        if answer.is_pending() or answer.requires_action():
+            if key in self._final:
+                self.violated("I8", f"{key} was answered for good, and now {answer!r}")
+            return
+        told = (type(answer).__name__, answer.to_json())
+        before = self._final.setdefault(key, told)
+        if before != told:
+            self.violated("I8", f"{key} was answered {before} and then {told}")
+        elif before is told:
+            self._check_answer(scope, answer)
+
+    def _check_answer(self, scope: str, answer: Result) -> None:
+        """A first final answer: money where it says so, none where it says not."""
+        payment, operation = answer.payment, answer.operation
+        charges = self._charges.get(payment.id, {}).values()
+        if scope in ("payment", "confirm"):
+            if answer.is_success():
+                captured = sum(one.captured for one in charges)
+                authorized = sum(one.authorized for one in charges)
+                if captured < payment.captured_minor or authorized < payment.authorized_minor:
+                    self.violated("I10", f"{answer!r} was told, and the bank has {authorized}/{captured}")
+            elif self._strict:
+                self._failed_payments.add(payment.id)
+                if any(one.live for one in charges):
+                    self.violated("I4", f"{answer!r} was told, and money is taken or held")
+            return
+        if operation is None:
+            return
+        kind = {"capture": MovementKind.CAPTURE, "refund": MovementKind.REFUND}.get(scope)
+        if kind is None or not self._strict:
+            return
+        moved = self._moved[kind, operation.id]
+        if answer.is_success() and moved != 1:
+            self.violated("I10", f"{scope} {operation.id} was told as done, and the bank moved it {moved} times")
+        if not answer.is_success():
+            self._failed_operations.add(operation.id)
+            if moved:
+                self.violated("I4", f"{scope} {operation.id} was told as failed, and the bank moved it")
+
+    # --- at the end ------------------------------------------------------------------------------------------
+
+    def open_work(self) -> list[str]:
+        """What still waits for evidence or for a worker, though nothing goes wrong any more."""
+        bodies = {payment.id: payment for payment in self.payments()}
+        left: list[str] = []
+        for payment_id, operation_id, purpose, due_us, owner in self._database.in_flight():
+            payment = bodies[payment_id]
+            if purpose == "call" and payment.state is not PaymentState.NEEDS_REVIEW:
+                left.append(f"{operation_id} of {payment_id} ({payment.state}), due {due_us}, owner {owner!r}")
+        return left
+
+    def unsettled(self) -> list[str]:
+        """Payments that are in no final state."""
+        done = TERMINAL | {PaymentState.NEEDS_REVIEW}
+        return [f"{one.id} {one.state}" for one in self.payments() if one.state not in done]
+
+    def payments(self) -> list[Payment]:
+        return [decode_payment(body) for body in self._database.bodies()]
+
+    def check_stream(self, payment: Payment, events: list[Event]) -> None:
+        """I5, I6 and I12 for one payment: its events are the acknowledged ones, and fold to its projection."""
+        again = fold(events)
+        if encode_payment(again) != encode_payment(payment):
+            self.violated("I6", f"{payment.id}: the projection is not the fold of its events")
+        for event in events:
+            if self._seen.get((event.payment_id, event.version), event.id) != event.id:
+                self.violated("I5", f"version {event.version} of {payment.id} is not the one that was acknowledged")
+        if (payment.id, len(events) + 1) in self._seen:
+            self.violated("I5", f"{payment.id} has lost acknowledged events")
+
+    def check_books(self, payments: list[Payment]) -> None:
+        """I10: our books against the bank's."""
+        report = audit(self._bank, payments)
+        for problem in report.problems:
+            self.violated("I10", f"{problem.kind}: {problem.payment_id}: {problem.detail}")
+        if not report.ok and not report.problems:
+            self.violated("I10", f"in doubt: {report.in_doubt_left}, totals {report.totals}")
+        claimed = Counter(payment_id for _, scope, payment_id in self._database.claims() if scope == "payment")
+        for payment in payments:
+            if claimed[payment.id] != 1:
+                self.violated("I8", f"{payment.id} has {claimed[payment.id]} claims")
