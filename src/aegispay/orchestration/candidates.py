@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+
 from aegispay.domain.decide import gateway_key
 from aegispay.domain.errors import InvalidPaymentMethod, InvalidRequest, UnsupportedOperation
 from aegispay.domain.events import CaptureMode, OperationKind
@@ -15,6 +18,8 @@ from aegispay.orchestration.requests import PaymentRequest
 from aegispay.orchestration.settings import Settings
 from aegispay.ports import Ids
 from aegispay.routing.router import Router, RoutingContext
+
+logger = logging.getLogger("aegispay")
 
 # What a gateway checks before it is chosen has the shape of the real call, whose ids are made afterwards.
 _EXAMPLE_OPERATION = f"op_{'0' * 32}"
@@ -94,7 +99,14 @@ class Candidates:
         method = request.method
         if not isinstance(method, Card):
             return method.token_for(name)
-        answer = await self._registry.get(name).tokenize(method, self._settings.call_timeout_s)
+        timeout_s = self._settings.call_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s + 1.0):
+                answer = await self._registry.get(name).tokenize(method, timeout_s)
+        except Exception as error:  # noqa: BLE001 - an attempt that ended before is recorded whatever happens here
+            # Only the type is logged: the text of a foreign exception may quote the card.
+            logger.error("gateway %s raised %s in tokenize", name, type(error).__name__)
+            return None
         if isinstance(answer, Tokenized):
             return answer.token
         if isinstance(answer, Declined):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from aegispay.domain.outcomes import (
     Approved,
     DeclineCategory,
@@ -60,9 +62,11 @@ class Driver:
         while True:
             operation = _operation(payment, row)
             if known is None:
-                known = Known(await self._send(payment, operation, row, deadline, attempts), Evidence.REPLY)
+                outcome, row = await self._send(payment, operation, row, deadline, attempts)
+                known = Known(outcome, Evidence.REPLY)
             following = None
             if attempts is not None and _soft(known.outcome) and deadline.allows():
+                row = await engine.with_room(row)  # A raw card is turned into a token first, by a call.
                 following = await attempts.take()
             recorded = await engine.record(payment, row, known.outcome, known.evidence, following)
             payment, known = recorded.payment, None
@@ -107,21 +111,25 @@ class Driver:
         row: InFlight,
         deadline: Deadline,
         attempts: Attempts | None,
-    ) -> Outcome:
-        """One send; again after a moment where it was provably not sent and nobody else can be asked."""
+    ) -> tuple[Outcome, InFlight]:
+        """One send; again after a moment where it was provably not sent and nobody else can be asked.
+
+        The row comes back with the time of the last send, from which quiet periods count.
+        """
         engine = self._engine
         policy = engine.settings.inline_retry
         tries = 0
         while True:
+            row = replace(row, sent_at_us=self._clock.now_us())
             outcome = await engine.send(payment, operation, row)
             tries += 1
             if not isinstance(outcome, NotSent) or tries >= policy.attempts_max:
-                return outcome
+                return outcome, row
             if attempts is not None and attempts.more:
-                return outcome
+                return outcome, row
             delay_s = max(policy.delay_s(tries, engine.ports.random), outcome.retry_after_s or 0.0)
             if not deadline.allows(delay_s):
-                return outcome
+                return outcome, row
             await self._clock.sleep(delay_s)
             row = await engine.renew(row)
 

@@ -29,7 +29,7 @@ from aegispay.domain.outcomes import (
 from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.domain.record import may_try_next, stranded, unreversed
 from aegispay.domain.states import PaymentState
-from aegispay.gateways.gateway import Found, Gateway, GatewayCall, NotFound
+from aegispay.gateways.gateway import Found, Gateway, GatewayCall, Lookup, LookupFailed, NotFound
 from aegispay.gateways.registry import GatewayRegistry
 from aegispay.orchestration.journal import Draft, Journal
 from aegispay.orchestration.settings import Settings
@@ -113,6 +113,11 @@ class Engine:
             raise StaleFence(payment_id=row.payment_id)
         return renewed
 
+    async def with_room(self, row: InFlight) -> InFlight:
+        """The row with a lease that covers one more call; else workers would take slow work from each other for ever."""
+        call_us = int((self.settings.call_timeout_s + _HARD_TIMEOUT_MARGIN_S) * 1_000_000)
+        return row if row.due_at_us - self.ports.clock.now_us() > call_us else await self.renew(row)
+
     async def hand_over(self, payment: Payment, row: InFlight, delay_s: float) -> None:
         """Gives the lease back: the worker, here or elsewhere, goes on after the delay."""
         due = self.ports.clock.now_us() + int(delay_s * 1_000_000)
@@ -177,12 +182,14 @@ class Engine:
             return InDoubt(reason="lease_expired_before_send")
         return await self._perform(gateway, self.call_for(payment, operation))
 
-    async def _perform(self, gateway: Gateway, call: GatewayCall) -> Outcome:
+    async def _perform(self, gateway: Gateway, call: GatewayCall, *, again: bool = False) -> Outcome:
         try:
             async with asyncio.timeout(call.timeout_s + _HARD_TIMEOUT_MARGIN_S):
                 return await gateway.perform(call)
         except InvalidRequest as error:
-            # By contract raised before anything is sent.
+            # By contract raised before anything is sent. Of a resend, that says nothing of what was sent before.
+            if again:
+                return NotSent(reason=error.code)
             return Declined(category=DeclineCategory.INVALID, code=error.code, message=error.message)
         except TimeoutError:
             return InDoubt(reason="timeout")
@@ -333,22 +340,27 @@ class Engine:
         )
         if resend and not waits and now_us < row.due_at_us:
             row = replace(row, sent_at_us=now_us)
-            outcome = await self._perform(gateway, call)
+            outcome = await self._perform(gateway, call, again=True)
             if _is_evidence(outcome):
                 return Known(outcome, Evidence.RESEND), row
+            row = await self.with_room(row)
         return await self.look(gateway, call, row, trusted=not waits), row
+
+    async def ask(self, gateway: Gateway, call: GatewayCall) -> Lookup:
+        """One look-up; `LookupFailed` where it did not come through."""
+        try:
+            async with asyncio.timeout(call.timeout_s + _HARD_TIMEOUT_MARGIN_S):
+                return await gateway.look_up(call)
+        except Exception as error:  # noqa: BLE001 - a failed look-up teaches nothing
+            logger.warning("gateway %s raised %s in look_up", gateway.name, type(error).__name__)
+            return LookupFailed(reason=type(error).__name__)
 
     async def look(
         self, gateway: Gateway, call: GatewayCall, row: InFlight, *, trusted: bool
     ) -> Known | None:
         """One look-up. Nothing found counts only if `trusted` and the PSP's quiet period since the last send has passed."""
         caps = gateway.capabilities
-        try:
-            async with asyncio.timeout(call.timeout_s + _HARD_TIMEOUT_MARGIN_S):
-                found = await gateway.look_up(call)
-        except Exception as error:  # noqa: BLE001 - a failed look-up teaches nothing
-            logger.warning("gateway %s raised %s in look_up", gateway.name, type(error).__name__)
-            return None
+        found = await self.ask(gateway, call)
         if isinstance(found, Found):
             return Known(found.outcome, Evidence.LOOKUP) if _is_evidence(found.outcome) else None
         quiet_us = int(caps.lookup_quiet_s * 1_000_000)
@@ -358,6 +370,7 @@ class Engine:
             return None
         if not caps.cancel_by_reference:
             return Known(NotSent(reason=WEAK_EVIDENCE), Evidence.LOOKUP)
+        await self.with_room(row)
         try:
             async with asyncio.timeout(call.timeout_s + _HARD_TIMEOUT_MARGIN_S):
                 canceled = await gateway.cancel_by_reference(call)

@@ -98,20 +98,20 @@ class Orchestrator:
             return pending(payment, payment.first_operation, "in_progress")
 
     async def _create(self, request: PaymentRequest, digest: bytes, asked: bytes, flight: Flight) -> Result:
-        for hook in self.hooks.before_payment:
-            await hook(request)
         try:
+            for hook in self.hooks.before_payment:
+                await hook(request)
             names = self.candidates.choose(request)
+            attempts = RemainingAttempts(self.candidates, request, names, self.ports.ids)
+            first = await attempts.take()
+            if first is None:
+                raise InvalidPaymentMethod("no gateway could take the payment method.")
         except Exception:
-            # What was answered before stays answered, whatever the gateways are today.
+            # What was answered before stays answered, whatever the hooks and gateways say today.
             claim = await self.store.find_claim(digest)
             if claim is None:
                 raise
             return await self.answers.follow(claim, asked, flight)
-        attempts = RemainingAttempts(self.candidates, request, names, self.ports.ids)
-        first = await attempts.take()
-        if first is None:
-            raise InvalidPaymentMethod("no gateway could take the payment method.")
         flight.payment_id = payment_id(self.ports.ids.new_hex(), digest[0])
         draft = self.journal.new(flight.payment_id, request.correlation_id)
         draft.apply(

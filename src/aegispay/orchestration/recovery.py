@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from aegispay.domain import commands as cmd
 from aegispay.domain.errors import AegisPayError, InvalidState, StaleFence, StoreError, VersionConflict
 from aegispay.domain.events import OperationKind
-from aegispay.domain.outcomes import Approved, Evidence, InDoubt, Pending
+from aegispay.domain.outcomes import Approved, Declined, Evidence, InDoubt, NotSent, Pending
 from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.domain.states import PaymentState
+from aegispay.gateways.gateway import Found, Lookup, LookupFailed, NotFound
 from aegispay.orchestration.driver import Driver
 from aegispay.orchestration.engine import Engine, FollowUp, Known
 from aegispay.orchestration.settings import DoubtPolicy
@@ -77,10 +78,14 @@ class RecoveryWorker:
                 failures += 1
                 report = RecoveryReport()
                 logger.warning("recovery cannot reach the store: %s", error.code)
+            except Exception as error:  # noqa: BLE001 - whatever a pass raises, the next one must come
+                failures += 1
+                report = RecoveryReport()
+                logger.error("a recovery pass broke off: %s", type(error).__name__)
             if report.taken < _ROWS_AT_ONCE:
                 jitter = 0.75 + self._engine.ports.random.random() / 2
                 await self._engine.ports.clock.sleep(
-                    settings.recovery_interval_s * jitter * min(2**failures, 32)
+                    settings.recovery_interval_s * jitter * 2 ** min(failures, 5)
                 )
 
     async def run_once(self) -> RecoveryReport:
@@ -155,9 +160,10 @@ class RecoveryWorker:
             ):
                 report.resolved += 1
                 return
-        age_s = (engine.ports.clock.now_us() - operation.started_at_us) / 1_000_000
-        if age_s >= engine.settings.review_after_s and payment.review is None:
-            payment = await self._review(payment, operation, row)
+        review_after_s = engine.settings.review_after_s
+        if self._age_s(operation) >= review_after_s and payment.review is None:
+            reason = f"in doubt for {review_after_s:g} s: {operation.code or operation.status}"
+            payment = await self._review(payment, operation, row, reason)
             report.reviews += 1
         delay_s = engine.settings.recovery_retry.delay_s(row.tries, engine.ports.random)
         quiet_s = engine.quiet_left_s(operation, row)
@@ -180,10 +186,10 @@ class RecoveryWorker:
             return cmd.StartRefund(operation_id=operation_id, reason="succeeded_after_doubt")
         return cmd.StartVoid(operation_id=operation_id, reason="succeeded_after_doubt")
 
-    async def _review(self, payment: Payment, operation: Operation, row: InFlight) -> Payment:
-        reason = (
-            f"in doubt for {self._engine.settings.review_after_s:g} s: {operation.code or operation.status}"
-        )
+    def _age_s(self, operation: Operation) -> float:
+        return (self._engine.ports.clock.now_us() - operation.started_at_us) / 1_000_000
+
+    async def _review(self, payment: Payment, operation: Operation, row: InFlight, reason: str) -> Payment:
         while True:
             draft = self._engine.journal.draft(payment)
             draft.apply(cmd.RequestReview(reason=reason, operation_id=operation.id))
@@ -196,15 +202,24 @@ class RecoveryWorker:
     # --- what is due ----------------------------------------------------------------------------------------
 
     async def _watch(self, payment: Payment, operation: Operation, row: InFlight) -> None:
-        """One more look at an attempt that ended because nothing was found."""
+        """One more look at an attempt that ended because nothing was found; again later where the answer is unclear."""
         engine = self._engine
         gateway = engine.registry.find(operation.gateway)
+        found: Lookup = LookupFailed(reason="gateway_not_registered")
         if gateway is not None:
-            known = await engine.look(gateway, engine.call_for(payment, operation), row, trusted=False)
-            if known is not None and isinstance(known.outcome, Approved):
-                await self._driver.found(payment, row, known, self._deadline())
-                return
-        await engine.release(payment, row)
+            found = await engine.ask(gateway, engine.call_for(payment, operation))
+        outcome = found.outcome if isinstance(found, Found) else None
+        if isinstance(outcome, Approved):
+            await self._driver.found(payment, row, Known(outcome, Evidence.LOOKUP), self._deadline())
+        elif isinstance(found, NotFound) or isinstance(outcome, Declined | NotSent):
+            await engine.release(payment, row)
+        elif self._age_s(operation) < engine.settings.review_after_s + engine.settings.watch_after_s:
+            await engine.hand_over(payment, row, engine.settings.watch_after_s)
+        else:
+            payment = await self._review(
+                payment, operation, row, "failed, and the gateway does not say that it had no effect"
+            )
+            await engine.release(payment, row)
 
     async def _payer_is_late(self, payment: Payment, operation: Operation, row: InFlight) -> None:
         """The payer's time is up: they may have acted without coming back; otherwise cancel at the gateway."""
