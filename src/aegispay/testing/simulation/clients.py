@@ -65,6 +65,9 @@ class Desk:
             except Exception as error:  # noqa: BLE001 - what a caller must never see is what is looked for
                 self._oracle.violated("crash", f"{ask.scope} raised {type(error).__name__}: {error}")
                 found = LOST
+            settle(found)
+
+        def settle(found: Answer) -> None:
             instance.requests.pop(answered, None)
             if not answered.done():
                 answered.set_result(found)
@@ -72,6 +75,8 @@ class Desk:
         self._note(ask, f"asks {instance.name}: {ask.shape}")
         task = self._loop.create_task(serve(), context=instance.context)
         instance.requests[answered] = task
+        # A task that is cancelled before its first step never runs at all.
+        task.add_done_callback(lambda _: settle(LOST))
         if self._fleet.faults.hit("cancel_request"):
             at_s = self._loop.time() + self._random.random() ** 2 * 3.0
             self._loop.outside_at(at_s, task.cancel)
