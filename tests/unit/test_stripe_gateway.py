@@ -176,8 +176,19 @@ async def test_under_multicapture_the_rest_is_released_by_a_final_capture_of_not
 
 async def test_a_release_that_happened_before_is_not_sent_again():
     async with stripe(lambda _: payment(amount_received=300), multi_capture=True) as (gateway, seen):
-        assert isinstance(await gateway.void(call(K.VOID)), Approved)
-    assert len(seen) == 1
+        assert isinstance(await gateway.void(call(K.VOID, "7.00 USD")), Approved)
+        assert isinstance(await gateway.look_up(call(K.VOID, "7.00 USD")), Found)
+    assert [one.method for one in seen] == ["GET", "GET"]
+
+
+@pytest.mark.parametrize(("received", "void"), [(1000, "10.00 USD"), (1000, "7.00 USD"), (600, "7.00 USD")])
+async def test_a_payment_that_was_captured_meanwhile_was_not_voided(received, void):
+    """The payer's step was completed while it was being canceled, or somebody captured in Stripe's dashboard."""
+    async with stripe(lambda _: payment(amount_received=received), multi_capture=True) as (gateway, seen):
+        outcome = await gateway.void(call(K.VOID, void))
+        assert isinstance(outcome, Declined) and outcome.code == "already_captured"
+        assert isinstance(await gateway.look_up(call(K.VOID, void)), NotFound)
+    assert [one.method for one in seen] == ["GET", "GET"]
 
 
 async def test_a_void_whose_read_fails_was_not_sent():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from aegispay.domain.events import OperationKind
 from aegispay.domain.methods import Card
-from aegispay.domain.outcomes import Approved, Declined, InDoubt, NotSent, Outcome
+from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, InDoubt, NotSent, Outcome
 from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import Gateway, GatewayCall, Health, Lookup, Tokenized
 from aegispay.gateways.http import HttpReply, Transport
@@ -139,8 +139,11 @@ class StripeGateway(Gateway):
                 # Only a read was tried: nothing was voided by this call.
                 return NotSent(reason=intent.reason)
             partly_captured = bool(intent.amount_received)
-            if partly_captured and intent.status == "succeeded":
+            if replies.rest_released(intent, call):
                 return Approved(reference=intent.id, amount_minor=call.amount.amount_minor)
+            if intent.status == "succeeded":
+                # The payer's step went through after all, or somebody captured it: that is not a release.
+                return Declined(category=DeclineCategory.INVALID, code="already_captured")
         if partly_captured:
             path, form = f"{path}/capture", requests.release_form()
         else:

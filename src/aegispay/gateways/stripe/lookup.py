@@ -20,6 +20,7 @@ from aegispay.gateways.stripe.replies import (
     intent_outcome,
     read,
     refund_outcome,
+    rest_released,
     same_capture,
 )
 from aegispay.gateways.stripe.requests import OPERATION_KEY, Form
@@ -68,7 +69,7 @@ class StripeLookup:
         if call.kind is OperationKind.CAPTURE:
             return self._capture(intent, call)
         if call.kind is OperationKind.VOID:
-            released = self._multi_capture and intent.status == "succeeded"
+            released = self._multi_capture and rest_released(intent, call)
             if intent.status == "canceled" or released:
                 return Found(outcome=Approved(reference=intent.id, amount_minor=call.amount.amount_minor))
             return NotFound()

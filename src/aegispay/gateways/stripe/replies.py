@@ -288,6 +288,12 @@ def void_outcome(reply: HttpReply, call: GatewayCall, *, released: bool = False)
     return outcome
 
 
+def rest_released(intent: Intent, call: GatewayCall) -> bool:
+    """Whether the last capture released exactly what this void is to release, and nobody captured any of it."""
+    left = intent.amount - (intent.amount_received or 0)
+    return intent.status == "succeeded" and left == to_stripe(call.amount)
+
+
 def _about(reply: HttpReply, call: GatewayCall) -> Intent | None:
     """The PaymentIntent that an error encloses, where it is the one that the call acts on."""
     parsed = read(reply, ErrorReply)
