@@ -369,6 +369,32 @@ async def test_a_reused_connection_that_breaks_is_in_doubt_and_nothing_is_sent_t
         assert len(server.requests) == 2
 
 
+async def test_a_broken_connection_beside_a_kept_one_leaves_neither_open_at_the_end(transport):
+    """The client library would repeat the GET over the second connection; refusing that must not lose it unclosed."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        if len(peer.server.requests) == 2:
+            peer.server.release.set()
+        await peer.server.release.wait()
+        await peer.send(answer())
+        while await peer.request():
+            peer.reset()
+            return
+        hung_up.append(peer)
+
+    hung_up: list[Peer] = []
+    async with raw_server(script) as server:
+        await asyncio.gather(*(transport.send(get(server.url())) for _ in range(2)))
+        assert server.connections == 2
+        assert await transport.send(get(server.url())) == InDoubt(reason="reset")
+        assert len(server.requests) == 3
+        await transport.aclose()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(hung_up) == 1, "the connection beside the broken one is still open"
+
+
 async def test_a_kept_connection_that_the_server_closed_meanwhile_is_replaced(transport):
     async def one_each(peer: Peer) -> None:
         await peer.request()

@@ -200,12 +200,20 @@ def _traces() -> aiohttp.TraceConfig:
             raise _SentBeforeError
         progress.connecting()
 
+    async def reused(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        progress: _Progress = context.trace_request_ctx
+        if not progress.written:
+            # A second sending is refused in `writing`: raised here, aiohttp would lose the connection unclosed.
+            progress.connecting()
+
     async def connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
         progress: _Progress = context.trace_request_ctx
         progress.connected()
 
     async def writing(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
         progress: _Progress = context.trace_request_ctx
+        if progress.written:
+            raise _SentBeforeError
         progress.written = True
         progress.phase = "sent"
         progress.connected()
@@ -214,7 +222,7 @@ def _traces() -> aiohttp.TraceConfig:
     traces.on_connection_queued_start.append(queued)
     traces.on_connection_queued_end.append(connecting)
     traces.on_connection_create_start.append(connecting)
-    traces.on_connection_reuseconn.append(connecting)
+    traces.on_connection_reuseconn.append(reused)
     traces.on_connection_create_end.append(connected)
     traces.on_request_headers_sent.append(writing)
     return traces
