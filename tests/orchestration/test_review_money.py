@@ -13,7 +13,7 @@ from aegispay.app import AegisPay
 from aegispay.domain import errors
 from aegispay.domain.events import OperationKind
 from aegispay.domain.money import Money
-from aegispay.domain.outcomes import DeclineCategory, Declined, InDoubt, NotSent, Outcome, Pending
+from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, InDoubt, NotSent, Outcome, Pending
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import Found, GatewayCall, Lookup, LookupFailed
@@ -312,3 +312,22 @@ async def test_a_decline_is_recorded_even_if_the_next_gateway_breaks_while_it_ta
     result = await pay.charge(USD100, card, idempotency_key="k")
     assert result.is_failure() and result.error is not None and result.error.code == "insufficient_funds"
     assert "4242424242424242" not in caplog.text
+
+
+@pytest.mark.parametrize("at_us", [2**70, 1, -5, 1_790_000_000])
+async def test_an_expiry_that_cannot_be_is_no_expiry(make_world: Make, at_us: int) -> None:
+    """Seconds taken for microseconds, or nonsense: the authorisation is neither lost nor voided at once."""
+    world = make_world(InstantGateway("alpha", KEYED))
+    pay = await world.instance()
+
+    async def odd(gateway: InstantGateway, call: GatewayCall) -> Outcome:
+        outcome = gateway.execute(call)
+        assert isinstance(outcome, Approved)
+        return replace(outcome, expires_at_us=at_us)
+
+    world.gateways[0].faults.append(odd)
+    held = await pay.authorize(USD100, "tok_ok", idempotency_key="k")
+    assert held.is_success()
+    await world.clock.sleep(60)
+    await pay.recover()
+    assert (await pay.get(held.payment_id)).state is PaymentState.AUTHORIZED

@@ -24,6 +24,8 @@ from aegispay.domain.outcomes import (
 from aegispay.domain.payment import FIRST_KINDS, Operation, OperationStatus, Payment
 from aegispay.domain.states import UNSETTLED
 
+TIME_MAX_US = 253_402_300_799_000_000
+"""The end of the year 9999."""
 OPERATIONS_MAX = 250
 """No payment has more operations than this, reversals apart."""
 ATTEMPTS_MAX = 10
@@ -152,10 +154,15 @@ def _approve(
             operation_id=operation.id,
             amount_minor=amount,
             reference=outcome.reference,
-            expires_at_us=outcome.expires_at_us,
+            expires_at_us=_expiry(operation, outcome.expires_at_us),
             evidence=evidence,
         ),
     ]
+
+
+def _expiry(operation: Operation, at_us: object) -> int | None:
+    """When the authorisation lapses, if what the gateway says can be: not before it began, and within the calendar."""
+    return at_us if type(at_us) is int and operation.started_at_us < at_us <= TIME_MAX_US else None
 
 
 def _usable(payment: Payment, operation: Operation, amount: object) -> bool:

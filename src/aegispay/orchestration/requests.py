@@ -107,6 +107,10 @@ def check_text(name: str, text: object, length_max: int = TEXT_LENGTH_MAX) -> st
         raise InvalidRequest(f"{name} looks like a card number, and would be stored.")
     if "\0" in text:
         raise InvalidRequest(f"{name} holds a NUL character, which no database keeps.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{name} holds half a character, which no database keeps.") from None
     return text
 
 

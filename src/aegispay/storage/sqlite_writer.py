@@ -26,6 +26,9 @@ BUSY_TIMEOUT_MS = 5_000
 BUSY_TRIES_MAX = 3
 """How often the write lock is asked for, with the timeout each time, before the database counts as unavailable."""
 
+_CANNOT_BIND = (ValueError, TypeError, OverflowError, sqlite3.DataError, sqlite3.ProgrammingError)
+"""What one write's bad value raises: a text that has no encoding, a number beyond 64 bits, a type that is none."""
+
 # --- checks, before anything of a write is written ---------------------------------------------------------
 FIND_CLAIM = """
     SELECT digest, merchant_id, scope, hex(payment_id), hex(operation_id), request_hash FROM claim WHERE digest = ?"""
@@ -195,6 +198,11 @@ def apply(connection: sqlite3.Connection, rows: list[Row], path: str) -> list[Ex
         roll_back(connection)
         raise BatchRefused(
             VersionConflict(f"the write collides with rows that are there already: {error}.")
+        ) from error
+    except _CANNOT_BIND as error:
+        roll_back(connection)
+        raise BatchRefused(
+            StoreError(f"the write holds a value that SQLite does not take: {type(error).__name__}.")
         ) from error
     except sqlite3.Error as error:
         roll_back(connection)
