@@ -7,6 +7,7 @@ import logging
 import secrets
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ SCENARIOS: tuple[Scenario, ...] = (*ORDINARY, *DOUBTFUL, *CONCURRENT)
 SCENARIO_TIMEOUT_S = 20.0
 DRAIN_TIMEOUT_S = 15.0
 PAGE = 1000
+SIGTERM_STATUS = 128 + signal.SIGTERM
 
 
 def run(options: DemoOptions) -> int:
@@ -40,28 +42,18 @@ def run(options: DemoOptions) -> int:
     """
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     view = screen(options.json)
-    with _directory(options.keep) as directory, _log(directory):
+    with _ended_by_sigterm(), _directory(options.keep) as directory, _log(directory):
         settings = SandboxSettings(lookup_quiet_s=LOOKUP_QUIET_S)
         # A bank that may lose its last second in a power cut is no worse a witness for a demo.
         with SandboxProcess(
             directory / "bank.db", seed=seed, synchronous="NORMAL", settings=settings
         ) as sandbox:
             try:
-                report = asyncio.run(_perform(sandbox, directory, seed, options.payments, view))
+                report = asyncio.run(perform(sandbox, directory, seed, options.payments, view, SCENARIOS))
             finally:
                 view.close()
         view.report(report)
         return 0 if report.ok else 1
-
-
-async def _perform(
-    sandbox: SandboxProcess, directory: Path, seed: int, payments: int, view: Screen
-) -> Report:
-    task = asyncio.current_task()
-    if task is not None:
-        # Children are stopped and files removed on SIGTERM too; asyncio does the same for Ctrl-C.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await perform(sandbox, directory, seed, payments, view, SCENARIOS)
 
 
 async def perform(
@@ -136,6 +128,23 @@ async def _all_payments(pay: AegisPay) -> list[Payment]:
         found += page
         if len(page) < PAGE:
             return found
+
+
+@contextmanager
+def _ended_by_sigterm() -> Generator[None, None, None]:
+    """Children are stopped and files removed on SIGTERM too, as they are on Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only the main thread may handle signals.
+        return
+
+    def end(_number: int, _frame: object) -> None:
+        raise SystemExit(SIGTERM_STATUS)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
