@@ -85,6 +85,16 @@ class StartReversal(_Command, frozen=True, kw_only=True):
     target_id: str
 
 
+class RecordExternalRefund(_Command, frozen=True, gc=False, kw_only=True):
+    """A refund that was made outside of us (at the PSP's dashboard): our books follow the gateway's."""
+
+    operation_id: str
+    amount_minor: int
+    reference: str
+    """The PSP's id of the refund."""
+    evidence: Evidence = Evidence.WEBHOOK
+
+
 class RequestReview(_Command, frozen=True, kw_only=True):
     reason: str
     operation_id: str | None = None
@@ -114,6 +124,7 @@ Command = (
     | StartVoid
     | StartRefund
     | StartReversal
+    | RecordExternalRefund
     | RequestReview
     | CloseReview
     | OpenDispute

@@ -287,6 +287,41 @@ def _capture_to_refund(payment: Payment, amount_minor: int) -> str | None:
     return None
 
 
+def _external_refund(payment: Payment, command: cmd.RecordExternalRefund) -> Events:
+    """Nothing for a refund that is known; what exceeds the captured amount is left to a person, and not counted."""
+    if any(
+        op.kind is OperationKind.REFUND and op.reference == command.reference for op in payment.operations
+    ):
+        return ()
+    _room(payment, command.operation_id)
+    winner = payment.winner
+    if payment.reserved(OperationKind.REFUND):
+        raise OperationInDoubt(f"a refund of {payment.id} is under way; it may be this one.")
+    left = payment.captured_minor - payment.refunded_minor
+    if winner is None or payment.disputes_open or not 0 < command.amount_minor <= left:
+        if payment.review is not None:
+            raise InvalidState(f"{payment.id} is in review; the refund {command.reference} waits.")
+        return (ev.ReviewRequested(reason=f"external_refund_does_not_fit: {command.reference}"),)
+    return (
+        ev.OperationStarted(
+            operation_id=command.operation_id,
+            kind=OperationKind.REFUND,
+            gateway=winner.gateway,
+            amount_minor=command.amount_minor,
+            gateway_key=gateway_key(command.operation_id),
+            parent_id=winner.id,
+            reason="external",
+            capture_id=_capture_to_refund(payment, command.amount_minor),
+        ),
+        ev.OperationApproved(
+            operation_id=command.operation_id,
+            amount_minor=command.amount_minor,
+            reference=command.reference,
+            evidence=command.evidence,
+        ),
+    )
+
+
 def _start_reversal(payment: Payment, command: cmd.StartReversal) -> Events:
     _fresh(payment, command.operation_id)
     target = payment.operation(command.target_id)
@@ -374,6 +409,7 @@ _DECIDERS: dict[type, Callable[[Payment, Any], Events]] = {
     cmd.StartVoid: _start_void,
     cmd.StartRefund: _start_refund,
     cmd.StartReversal: _start_reversal,
+    cmd.RecordExternalRefund: _external_refund,
     cmd.RequestReview: _request_review,
     cmd.CloseReview: _close_review,
     cmd.OpenDispute: _open_dispute,

@@ -6,6 +6,7 @@ A few connections of its own write; a pool reads. It needs the extra `postgres`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from aegispay.domain.errors import (
@@ -20,6 +21,7 @@ from aegispay.domain.states import PaymentState
 from aegispay.storage import postgres_queries as sql
 from aegispay.storage import schema
 from aegispay.storage.group_commit import QUEUE_MAX, BatchRefused, GroupCommit
+from aegispay.storage.notices import Notice, make_notice
 from aegispay.storage.postgres_connect import (
     Dsn,
     connection_lost,
@@ -225,6 +227,38 @@ class PostgresStore:
         if id_bytes(operation_id) is None:
             return False
         return bool(await self._fetch(sql.RENEW, operation_id[-32:], fence, due_at_us, tries=1))
+
+    # --- inbound notices ------------------------------------------------------------------------------------
+
+    async def keep_notices(self, notices: Sequence[Notice]) -> int:
+        if not notices:
+            return 0
+        rows = [
+            (
+                one.gateway,
+                one.notice_id,
+                one.body,
+                one.received_at_us,
+                one.due_at_us,
+                one.tries,
+                one.state.value,
+            )
+            for one in notices
+        ]
+        return len(await self._fetch(sql.KEEP_NOTICES, *zip(*rows, strict=True)))
+
+    async def lease_notices(self, now_us: int, lease_until_us: int, limit: int) -> list[Notice]:
+        rows = await self._fetch(sql.LEASE_NOTICES, now_us, lease_until_us, limit, tries=1)
+        rows.sort(key=lambda row: (row[7], row[1]))
+        return [make_notice(*tuple(row)[:7]) for row in rows]
+
+    async def settle_notice(self, notice: Notice) -> None:
+        await self._fetch(
+            sql.SETTLE_NOTICE, notice.state.value, notice.due_at_us, notice.gateway, notice.notice_id
+        )
+
+    async def prune_notices(self, before_us: int, limit: int) -> int:
+        return len(await self._fetch(sql.PRUNE_NOTICES, before_us, limit))
 
     # --- reading ------------------------------------------------------------------------------------------
 

@@ -157,6 +157,29 @@ RETURNING f.operation_id, f.payment_id, f.gateway, f.purpose, f.due_at_us, f.own
 """
 RENEW = "UPDATE in_flight SET due_at_us = $3 WHERE operation_id = $1 AND fence = $2 RETURNING true"
 
+# --- inbound notices ---------------------------------------------------------------------------------------
+NOTICE_COLUMNS = "gateway, notice_id, body, received_at_us, due_at_us, tries, state"
+KEEP_NOTICES = f"""
+INSERT INTO notice ({NOTICE_COLUMNS})
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::int[], $7::text[])
+ON CONFLICT DO NOTHING RETURNING true
+"""  # noqa: S608
+LEASE_NOTICES = """
+WITH due AS MATERIALIZED (
+    SELECT gateway, notice_id, due_at_us AS was FROM notice WHERE state = 'open' AND due_at_us <= $1
+    ORDER BY due_at_us, notice_id LIMIT $3 FOR UPDATE SKIP LOCKED
+)
+UPDATE notice n SET due_at_us = $2, tries = n.tries + 1
+FROM due WHERE n.gateway = due.gateway AND n.notice_id = due.notice_id
+RETURNING n.gateway, n.notice_id, n.body, n.received_at_us, n.due_at_us, n.tries, n.state, due.was
+"""
+SETTLE_NOTICE = "UPDATE notice SET state = $1, due_at_us = $2 WHERE gateway = $3 AND notice_id = $4"
+PRUNE_NOTICES = """
+DELETE FROM notice WHERE (gateway, notice_id) IN (
+    SELECT gateway, notice_id FROM notice WHERE state = 'applied' AND received_at_us < $1 LIMIT $2
+) RETURNING true
+"""
+
 # --- the server --------------------------------------------------------------------------------------------
 DURABILITY = """
 SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes') ORDER BY name

@@ -7,7 +7,7 @@ time. What is done on a connection stands in `sqlite_writer`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from aegispay.domain.errors import (
@@ -18,9 +18,10 @@ from aegispay.domain.errors import (
 from aegispay.domain.events import Event
 from aegispay.domain.payment import Payment, decode_payment
 from aegispay.domain.states import PaymentState
-from aegispay.storage import schema, sqlite_writer, urls
+from aegispay.storage import schema, sqlite_notices, sqlite_writer, urls
 from aegispay.storage.executors import Executor, ThreadExecutor
 from aegispay.storage.group_commit import QUEUE_MAX, GroupCommit
+from aegispay.storage.notices import Notice
 from aegispay.storage.rows import (
     LIST_MAX,
     check_gapless,
@@ -211,6 +212,20 @@ class SqliteStore:
             return await self._on_writer.run(lambda: function(writer))
         except sqlite3.Error as error:
             raise translated(error, self._path) from error
+
+    # --- inbound notices ------------------------------------------------------------------------------------
+
+    async def keep_notices(self, notices: Sequence[Notice]) -> int:
+        return await self._writing(lambda c: sqlite_notices.keep(c, notices))
+
+    async def lease_notices(self, now_us: int, lease_until_us: int, limit: int) -> list[Notice]:
+        return await self._writing(lambda c: sqlite_notices.lease(c, now_us, lease_until_us, limit))
+
+    async def settle_notice(self, notice: Notice) -> None:
+        await self._writing(lambda c: sqlite_notices.settle(c, notice))
+
+    async def prune_notices(self, before_us: int, limit: int) -> int:
+        return await self._writing(lambda c: sqlite_notices.prune(c, before_us, limit))
 
     # --- reading ------------------------------------------------------------------------------------------
 

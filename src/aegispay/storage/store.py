@@ -6,6 +6,7 @@ its guard hold. Both implementations pass the same conformance suite, `aegispay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from aegispay.domain.errors import StoreError
 from aegispay.domain.events import Event
 from aegispay.domain.payment import Payment
 from aegispay.domain.states import PaymentState
+from aegispay.storage.notices import Notice
 
 
 class Purpose(StrEnum):
@@ -176,4 +178,22 @@ class Store(Protocol):
 
     async def count_in_flight(self) -> int:
         """How many operations are not finished with (calls only, not expiries and watches)."""
+        ...
+
+    # --- inbound notices ------------------------------------------------------------------------------------
+
+    async def keep_notices(self, notices: Sequence[Notice]) -> int:
+        """Keeps those that are new, durably; returns how many were. A notice that is known is left as it is."""
+        ...
+
+    async def lease_notices(self, now_us: int, lease_until_us: int, limit: int) -> list[Notice]:
+        """Up to `limit` open notices that are due, oldest first, with `tries` raised, due again at the lease's end."""
+        ...
+
+    async def settle_notice(self, notice: Notice) -> None:
+        """Stores the notice's state and due time."""
+        ...
+
+    async def prune_notices(self, before_us: int, limit: int) -> int:
+        """Forgets up to `limit` applied notices that were received before this time; returns how many."""
         ...

@@ -22,6 +22,7 @@ from aegispay.domain.errors import CorruptEvent, NotRunning, StaleFence, StoreEr
 from aegispay.domain.evolve import fold
 from aegispay.domain.payment import Payment, encode_payment
 from aegispay.domain.states import PaymentState
+from aegispay.storage.notices import Notice, NoticeState
 from aegispay.storage.store import Claim, ClaimTaken, Guard, InFlight, Purpose, Store, Write
 from aegispay.testing.store_samples import START_US, SamplePayment, digest_of, new_hex
 
@@ -408,6 +409,33 @@ class StoreConformance(WritingConformance):
         for purpose in Purpose:
             await store.commit(SamplePayment().intent(purpose=purpose))
         assert await store.count_in_flight() == 1
+
+    async def test_a_notice_is_kept_once_worked_on_when_due_and_forgotten_when_old(
+        self, store: Store
+    ) -> None:
+        notices = [
+            Notice(
+                gateway="g", notice_id=f"n{i}", body="{}", received_at_us=START_US + i, due_at_us=START_US + i
+            )
+            for i in range(3)
+        ]
+        elsewhere = _with(notices[0], gateway="h", due_at_us=LATER_US)
+        assert await store.keep_notices(notices) == 3
+        assert await store.keep_notices([*notices, elsewhere]) == 1
+        assert await store.keep_notices([]) == 0
+        leased = await store.lease_notices(START_US + 1, LATER_US, 10)
+        assert [(one.notice_id, one.tries, one.due_at_us) for one in leased] == [
+            ("n0", 1, LATER_US),
+            ("n1", 1, LATER_US),
+        ]
+        assert await store.lease_notices(START_US + 1, LATER_US, 10) == []
+        await store.settle_notice(_with(leased[0], state=NoticeState.APPLIED))
+        await store.settle_notice(_with(leased[1], due_at_us=START_US + 1))
+        again = await store.lease_notices(START_US + 1, LATER_US, 10)
+        assert [(one.notice_id, one.tries) for one in again] == [("n1", 2)]
+        assert await store.prune_notices(START_US, 10) == 0
+        assert await store.prune_notices(LATER_US, 10) == 1
+        assert await store.keep_notices(notices) == 1
 
     async def test_events_are_read_up_to_a_version_or_a_time(self, store: Store) -> None:
         sample = SamplePayment()
