@@ -26,7 +26,7 @@ from aegispay.domain.outcomes import (
     Pending,
     RequiresAction,
 )
-from aegispay.domain.payment import Operation, OperationStatus, Payment
+from aegispay.domain.payment import Operation, OperationStatus, Payment, settled_state
 from aegispay.domain.record import may_try_next, stranded, unreversed
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found, Gateway, GatewayCall, Lookup, LookupFailed, NotFound
@@ -44,6 +44,8 @@ _FENCE_STEP = 1_000_000
 _HARD_TIMEOUT_MARGIN_S = 1.0
 WEAK_EVIDENCE = "not_found"
 """The reason of a `NotSent` that rests on a look-up which found nothing."""
+AFTER_DOUBT = "succeeded_after_doubt"
+"""The reason of what a policy makes follow a success that was in doubt."""
 
 
 FollowUp = cmd.StartVoid | cmd.StartRefund | cmd.RequestReview
@@ -279,6 +281,11 @@ class Engine:
             started = draft.current.operations[-1]
             if started.id != operation.id:
                 opens.append(self.new_row(draft.current, started.id, started.gateway))
+        no_effect = operation.status in (OperationStatus.DECLINED, OperationStatus.NOT_SENT)
+        if operation.reason == AFTER_DOUBT and no_effect and draft.current.review is None:
+            # What the policy began had no effect, and nobody waits for its answer.
+            reason = f"reversal_refused: {operation.code}"
+            draft.apply(cmd.RequestReview(reason=reason, operation_id=operation.id))
         return tuple(opens)
 
     def _waiting_for_payer(self, row: InFlight) -> InFlight:
@@ -295,7 +302,9 @@ class Engine:
             return row if row.purpose is Purpose.ACTION else self._waiting_for_payer(row)
         if operation.unfinished:
             return self.leased(replace(row, purpose=Purpose.CALL))
-        if payment.state is PaymentState.AUTHORIZED and operation.status is OperationStatus.APPROVED:
+        # While a person looks, or the bank disputes, the authorisation lapses all the same.
+        held = payment.authorized_minor and settled_state(payment) is PaymentState.AUTHORIZED
+        if held and operation.status is OperationStatus.APPROVED:
             first = operation.attempt or operation.kind is OperationKind.CONFIRM
             expires_at_us = payment.expires_at_us or self._default_expiry(operation, now_us)
             if first and expires_at_us is not None:

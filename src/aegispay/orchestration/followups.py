@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from aegispay.domain import commands as cmd
 from aegispay.domain.errors import (
     CurrencyMismatch,
+    InvalidRequest,
     InvalidState,
     PaymentNotFound,
     StaleFence,
@@ -71,7 +72,7 @@ class FollowUps:
                 payment, row, claim = await self._begin(asked)
         except ClaimTaken as taken:
             return await self._answers.follow(taken.claim, asked.request_hash, flight)
-        except (InvalidState, UnsupportedOperation) as refused:
+        except (InvalidState, InvalidRequest) as refused:
             return await self._asked_before(refused, asked, flight)
         work = self._driver.drive(payment, row, flight.deadline)
         return await self._answers.settled(payment, claim, flight, work)
@@ -126,7 +127,7 @@ class FollowUps:
         return Guard(operation_id=waiting.operation_id, fence=waiting.fence) if waiting else None
 
     async def _asked_before(
-        self, refused: InvalidState | UnsupportedOperation, asked: FollowUp, flight: Flight
+        self, refused: InvalidState | InvalidRequest, asked: FollowUp, flight: Flight
     ) -> Result:
         """What the payment does not allow now may be what it was asked before: then that answer stands."""
         if asked.digest:

@@ -16,6 +16,7 @@ from aegispay.domain.errors import (
 from aegispay.domain.events import OperationKind
 from aegispay.domain.ids import check_payment_id, payment_id
 from aegispay.domain.money import Money
+from aegispay.domain.outcomes import Approved
 from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.gateways.registry import GatewayRegistry
 from aegispay.orchestration.answers import Answers
@@ -251,13 +252,20 @@ class Orchestrator:
             return payment
         row = await self.store.find_in_flight(operation_id) or _no_row(payment, operation)
         known = await self.engine.look(gateway, self.engine.call_for(payment, operation), row, trusted=False)
-        if known is None:
+        if known is None or not (isinstance(known.outcome, Approved) or self._may_conclude(operation, row)):
             return payment
         try:
             deadline = Deadline(self.ports.clock, self.settings.answer_timeout_s)
             return await self.driver.found(payment, row, known, deadline)
         except StaleFence:
             return await self.engine.load(payment.id)
+
+    def _may_conclude(self, operation: Operation, row: InFlight) -> bool:
+        """Whether nobody is at work on it: what a look-up sees between two of their steps is not the end, a success is."""
+        if operation.status is OperationStatus.CONFIRMING:
+            return False  # Its confirmation is looked up by itself.
+        at_work = row.purpose is Purpose.CALL and row.owner and row.due_at_us > self.ports.clock.now_us()
+        return not at_work
 
     def _check_running(self) -> None:
         if not self.running:

@@ -16,11 +16,11 @@ from aegispay.domain import commands as cmd
 from aegispay.domain.errors import AegisPayError, InvalidState, StaleFence, StoreError, VersionConflict
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Approved, Declined, Evidence, InDoubt, NotSent, Pending
-from aegispay.domain.payment import Operation, OperationStatus, Payment
+from aegispay.domain.payment import Operation, OperationStatus, Payment, settled_state
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found, Lookup, LookupFailed, NotFound
 from aegispay.orchestration.driver import Driver
-from aegispay.orchestration.engine import Engine, FollowUp, Known
+from aegispay.orchestration.engine import AFTER_DOUBT, Engine, FollowUp, Known
 from aegispay.orchestration.settings import DoubtPolicy
 from aegispay.resilience.deadline import Deadline
 from aegispay.storage.store import Guard, InFlight, Purpose
@@ -30,6 +30,10 @@ logger = logging.getLogger("aegispay.recovery")
 _REVIEWED_INTERVAL_S = 3600.0
 """How often an operation that a person should look at is still looked for."""
 _ROWS_AT_ONCE = 64
+_REFUSALS_MAX = 5
+"""After so many refused releases of one authorisation a person must do it."""
+_RELEASES_MAX = 50
+"""The same for releases that were refused or never reached the gateway."""
 
 
 class RecoveryReport(msgspec.Struct, kw_only=True):
@@ -180,11 +184,11 @@ class RecoveryWorker:
         if policy is DoubtPolicy.HOLD or not operation.attempt or not isinstance(known.outcome, Approved):
             return None
         if policy is DoubtPolicy.REVIEW:
-            return cmd.RequestReview(reason="succeeded_after_doubt", operation_id=operation.id)
+            return cmd.RequestReview(reason=AFTER_DOUBT, operation_id=operation.id)
         operation_id = self._engine.new_operation_id()
         if operation.kind is OperationKind.CHARGE:
-            return cmd.StartRefund(operation_id=operation_id, reason="succeeded_after_doubt")
-        return cmd.StartVoid(operation_id=operation_id, reason="succeeded_after_doubt")
+            return cmd.StartRefund(operation_id=operation_id, reason=AFTER_DOUBT)
+        return cmd.StartVoid(operation_id=operation_id, reason=AFTER_DOUBT)
 
     def _age_s(self, operation: Operation) -> float:
         return (self._engine.ports.clock.now_us() - operation.started_at_us) / 1_000_000
@@ -229,19 +233,35 @@ class RecoveryWorker:
             known = await engine.look(gateway, engine.call_for(payment, operation), row, trusted=False)
             if known is not None:
                 payment = await self._driver.found(payment, row, known, self._deadline())
+        waiting = payment.operation(operation.id)
+        if waiting is None or waiting.status is not OperationStatus.REQUIRES_ACTION:
+            return
         if payment.state is PaymentState.REQUIRES_ACTION:
             await self._cancel(payment, row)
+        else:
+            await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
 
     async def _expire(self, payment: Payment, row: InFlight) -> None:
         """The authorisation has lapsed: release what was not captured."""
         if payment.state is PaymentState.AUTHORIZED:
             await self._cancel(payment, row)
+        elif settled_state(payment) is PaymentState.AUTHORIZED:
+            # A person looks, or the bank disputes; it is released when that is over.
+            await self._engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
         else:
             await self._engine.release(payment, row)
 
     async def _cancel(self, payment: Payment, row: InFlight) -> None:
         engine = self._engine
         operation_id = engine.new_operation_id()
+        voids = [op for op in payment.operations if op.kind is OperationKind.VOID and op.reason == "expired"]
+        refused = sum(1 for op in voids if op.status is OperationStatus.DECLINED)
+        if refused >= _REFUSALS_MAX or len(voids) >= _RELEASES_MAX:
+            operation = payment.operation(row.operation_id) or voids[-1]
+            reason = f"cannot be released: {voids[-1].code}"
+            payment = await self._review(payment, operation, row, reason)
+            await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
+            return
         draft = engine.journal.draft(payment)
         try:
             draft.apply(cmd.StartVoid(operation_id=operation_id, reason="expired"))
