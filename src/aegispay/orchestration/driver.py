@@ -114,14 +114,16 @@ class Driver:
     ) -> tuple[Outcome, InFlight]:
         """One send; again after a moment where it was provably not sent and nobody else can be asked.
 
-        The row comes back with the time of the last send, from which quiet periods count.
+        The row comes back with the end of the last call, from which quiet periods count: until then its request may have left.
         """
         engine = self._engine
         policy = engine.settings.inline_retry
         tries = 0
         while True:
-            row = replace(row, sent_at_us=self._clock.now_us())
+            if engine.holds(row) and not engine.covers_call(row):
+                row = await engine.renew(row)
             outcome = await engine.send(payment, operation, row)
+            row = replace(row, sent_at_us=self._clock.now_us())
             tries += 1
             if not isinstance(outcome, NotSent) or tries >= policy.attempts_max:
                 return outcome, row

@@ -120,6 +120,14 @@ class Engine:
         call_us = int((self.settings.call_timeout_s + _HARD_TIMEOUT_MARGIN_S) * 1_000_000)
         return row if row.due_at_us - self.ports.clock.now_us() > call_us else await self.renew(row)
 
+    def holds(self, row: InFlight) -> bool:
+        """Whether our lease has not run out."""
+        return self.ports.clock.now_us() < row.due_at_us
+
+    def covers_call(self, row: InFlight) -> bool:
+        """Whether a call that begins now ends within our lease: until then its request may yet leave."""
+        return self.ports.clock.now_us() + int(self.settings.call_timeout_s * 1_000_000) <= row.due_at_us
+
     async def hand_over(self, payment: Payment, row: InFlight, delay_s: float) -> None:
         """Gives the lease back: the worker, here or elsewhere, goes on after the delay."""
         due = self.ports.clock.now_us() + int(delay_s * 1_000_000)
@@ -179,8 +187,8 @@ class Engine:
         gateway = self.registry.find(operation.gateway)
         if gateway is None:
             return NotSent(reason="gateway_not_registered")
-        if self.ports.clock.now_us() >= row.due_at_us:
-            # We were stalled for longer than our lease: somebody else may be at work on this by now.
+        if not self.covers_call(row):
+            # We were stalled for longer than our lease allows: somebody else may be at work on this before the call ends.
             return InDoubt(reason="lease_expired_before_send")
         return await self._perform(gateway, self.call_for(payment, operation))
 
@@ -347,9 +355,9 @@ class Engine:
             and within_ttl
             and (tries < self.settings.resends_max or not caps.lookup_by_reference)
         )
-        if resend and not waits and now_us < row.due_at_us:
-            row = replace(row, sent_at_us=now_us)
+        if resend and not waits and self.covers_call(row):
             outcome = await self._perform(gateway, call, again=True)
+            row = replace(row, sent_at_us=self.ports.clock.now_us())
             if _is_evidence(outcome):
                 return Known(outcome, Evidence.RESEND), row
             row = await self.with_room(row)

@@ -38,7 +38,7 @@ class Flights:
         self._clock = clock
         self._in_progress_max = in_progress_max
         self._answers_max = answers_max
-        self._flights: dict[bytes, Flight] = {}
+        self._flights: dict[tuple[bytes, bytes], Flight] = {}
         self._answers: dict[bytes, tuple[bytes, Result]] = {}
         self._oldest: deque[bytes] = deque()
         self._loose: set[asyncio.Task[Result]] = set()
@@ -70,19 +70,21 @@ class Flights:
         timeout_s: float,
         begin: Callable[[Flight], Coroutine[Any, Any, Result]],
     ) -> Flight:
-        """The flight under this key, begun if there is none. Raises `IdempotencyConflict`, `Overloaded`, `NotRunning`."""
-        flight = self._flights.get(digest)
+        """The flight of this request under this key, begun if there is none. Raises `Overloaded`, `NotRunning`.
+
+        Another request under the same key is a flight of its own: which of the two holds the key, the store's claim says.
+        """
+        name = (digest, request_hash)
+        flight = self._flights.get(name)
         if flight is not None:
-            if flight.request_hash != request_hash:
-                raise conflict(flight.payment_id)
             flight.deadline.extend(timeout_s)
             return flight
         flight = Flight(request_hash, Deadline(self._clock, timeout_s))
         flight.task = self._spawn(begin(flight))
-        self._flights[digest] = flight
+        self._flights[name] = flight
 
         def landed(task: asyncio.Task[Result]) -> None:
-            self._flights.pop(digest, None)
+            self._flights.pop(name, None)
             self._loose.discard(task)
             if not task.cancelled():
                 task.exception()  # Retrieved here: the callers may all have gone.

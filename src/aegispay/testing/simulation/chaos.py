@@ -18,7 +18,13 @@ class Chaos:
     """Draws, every second or so of virtual time, what happens next."""
 
     def __init__(
-        self, fleet: Fleet, database: Database, network: Network, psps: list[str], faults: Faults, trace: Trace
+        self,
+        fleet: Fleet,
+        database: Database,
+        network: Network,
+        psps: list[str],
+        faults: Faults,
+        trace: Trace,
     ):
         self._fleet = fleet
         self._loop = fleet.loop

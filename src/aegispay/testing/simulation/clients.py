@@ -162,7 +162,8 @@ class Customer:
         cards = ("ok", "ok", "ok", "ok", "soft", "hard", "3ds")
         kind = self._random.choice(cards)
         drawn = {
-            side.name: kind if self._random.random() < 0.5 else self._random.choice(cards) for side in self._sides
+            side.name: kind if self._random.random() < 0.5 else self._random.choice(cards)
+            for side in self._sides
         }
         by_gateway = {side.name: side.tokens[drawn[side.name]] for side in self._sides}
         token = Token("tok_any", by_gateway)

@@ -57,7 +57,9 @@ class Database:
         return [row[0] for row in self.connection.execute("SELECT body FROM payment ORDER BY payment_id")]
 
     def next_due_us(self) -> int | None:
-        return cast("int | None", self.connection.execute("SELECT min(due_at_us) FROM in_flight").fetchone()[0])
+        return cast(
+            "int | None", self.connection.execute("SELECT min(due_at_us) FROM in_flight").fetchone()[0]
+        )
 
     def in_flight(self) -> list[tuple[str, str, str, int, str]]:
         """(payment id, operation id, purpose, due, owner) of every row."""

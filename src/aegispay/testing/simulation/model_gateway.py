@@ -39,17 +39,19 @@ class ModelGateway(Gateway):
         self._late_s_max = late_s_max
 
     async def perform(self, call: GatewayCall) -> Outcome:
-        return await self._carry(Exchange(
-            psp=self.name,
-            what=f"{call.kind} {call.operation_id} {call.amount.amount_minor}",
-            timeout_s=call.timeout_s,
-            deliver=lambda fail: self._psp.execute(call, fail),
-            front=_front,
-            garbage=lambda: InDoubt(reason="garbage"),
-            writes=True,
-            replays=self._psp.keyed,
-            late_s_max=self._late_s_max,
-        ))
+        return await self._carry(
+            Exchange(
+                psp=self.name,
+                what=f"{call.kind} {call.operation_id} {call.amount.amount_minor}",
+                timeout_s=call.timeout_s,
+                deliver=lambda fail: self._psp.execute(call, fail),
+                front=_front,
+                garbage=lambda: InDoubt(reason="garbage"),
+                writes=True,
+                replays=self._psp.keyed,
+                late_s_max=self._late_s_max,
+            )
+        )
 
     async def _carry(self, exchange: Exchange[Outcome]) -> Outcome:
         return await self._network.carry(exchange, self._ported)
@@ -73,22 +75,26 @@ class ModelGateway(Gateway):
             late_s_max=0.0,
         )
         found = await self._network.carry(exchange, self._ported)
-        return found if isinstance(found, Found | NotFound | LookupFailed) else LookupFailed(reason=found.reason)
+        return (
+            found if isinstance(found, Found | NotFound | LookupFailed) else LookupFailed(reason=found.reason)
+        )
 
     async def cancel_by_reference(self, call: GatewayCall) -> Outcome:
         if not self._psp.cancels:
             return await super().cancel_by_reference(call)
-        return await self._carry(Exchange(
-            psp=self.name,
-            what=f"cancel {call.operation_id}",
-            timeout_s=call.timeout_s,
-            deliver=lambda fail: self._psp.cancel(call),
-            front=_front,
-            garbage=lambda: InDoubt(reason="garbage"),
-            writes=True,
-            replays=True,
-            late_s_max=self._late_s_max,
-        ))
+        return await self._carry(
+            Exchange(
+                psp=self.name,
+                what=f"cancel {call.operation_id}",
+                timeout_s=call.timeout_s,
+                deliver=lambda fail: self._psp.cancel(call),
+                front=_front,
+                garbage=lambda: InDoubt(reason="garbage"),
+                writes=True,
+                replays=True,
+                late_s_max=self._late_s_max,
+            )
+        )
 
     async def health(self, timeout_s: float = 5.0) -> Health:
         return Health(ok=True, latency_ms=0.0, detail="simulated")

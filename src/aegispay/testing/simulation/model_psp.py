@@ -216,7 +216,9 @@ class ModelPsp:
         if status in ("authorized", "captured"):
             return Approved(reference=reference, amount_minor=payment.amount_minor)
         if status in ("requires_action", "authenticated"):
-            return RequiresAction(reference=reference, action=NextAction(url=f"https://{self.account}.example/3ds"))
+            return RequiresAction(
+                reference=reference, action=NextAction(url=f"https://{self.account}.example/3ds")
+            )
         if status == "processing":
             return Pending(reference=reference)
         code = "canceled" if status == "voided" else _NO.get(call.token or "", (None, "generic_decline"))[1]

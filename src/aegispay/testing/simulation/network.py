@@ -106,7 +106,9 @@ class Network:
         faults, draw, now_s = self._faults, self._faults.random.random, self._loop.time()
         self._note(exchange, f"-> {exchange.what}")
         way_s = draw() * 0.1
-        fault = next((kind for kind in _BEFORE_ARRIVAL if faults.rate(kind) and self._strikes(kind, exchange)), None)
+        fault = next(
+            (kind for kind in _BEFORE_ARRIVAL if faults.rate(kind) and self._strikes(kind, exchange)), None
+        )
         if fault == "request_lost":
             return
         if fault == "reset_before":
@@ -123,14 +125,21 @@ class Network:
             self._loop.outside_at(now_s + way_s, self._arrive, exchange, answer)
 
     def _strikes(self, kind: str, exchange: Exchange[Reply]) -> bool:
-        if not exchange.writes and kind in ("lands_late", "duplicated", "error_kept_before", "error_kept_after"):
+        if not exchange.writes and kind in (
+            "lands_late",
+            "duplicated",
+            "error_kept_before",
+            "error_kept_after",
+        ):
             return False
         return self._faults.hit(kind)
 
     def _arrive(self, exchange: Exchange[Reply], answer: asyncio.Future[Reply | InDoubt]) -> None:
         faults, draw = self._faults, self._faults.random.random
         self.on_its_way -= 1
-        fault = next((kind for kind in _AT_ARRIVAL if faults.rate(kind) and self._strikes(kind, exchange)), None)
+        fault = next(
+            (kind for kind in _AT_ARRIVAL if faults.rate(kind) and self._strikes(kind, exchange)), None
+        )
         kept = {"error_kept_before": "before", "error_kept_after": "after"}.get(fault or "")
         reply = exchange.deliver(kept)
         if fault == "duplicated" and exchange.replays:
@@ -138,7 +147,9 @@ class Network:
         back_s = draw() * 0.1
         if fault == "slow":
             back_s = draw() * 2 * exchange.timeout_s
-        lost = next((kind for kind in _AFTER_ARRIVAL if faults.rate(kind) and self._strikes(kind, exchange)), None)
+        lost = next(
+            (kind for kind in _AFTER_ARRIVAL if faults.rate(kind) and self._strikes(kind, exchange)), None
+        )
         if lost == "reply_lost":
             if draw() < 0.5:
                 self._answer_later(answer, back_s, lambda: InDoubt(reason="reset"))
@@ -165,13 +176,17 @@ class Network:
 
     def _note(self, exchange: Exchange[Reply], text: str) -> None:
         process = PROCESS.get()
-        self._trace.note(self._loop.time(), process.name if process else exchange.psp, f"{exchange.psp} {text}")
+        self._trace.note(
+            self._loop.time(), process.name if process else exchange.psp, f"{exchange.psp} {text}"
+        )
 
 
 class SimulatedTransport:
     """The `Transport` port of one instance towards one PSP face: real adapters run over it unchanged."""
 
-    def __init__(self, network: Network, psp: Psp, ported: Ported, *, late_s_max: float, watch: Callable[..., None]):
+    def __init__(
+        self, network: Network, psp: Psp, ported: Ported, *, late_s_max: float, watch: Callable[..., None]
+    ):
         self._network = network
         self._psp = psp
         self._ported = ported

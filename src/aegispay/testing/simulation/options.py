@@ -20,6 +20,8 @@ class Mode(StrEnum):
     LATE = "late"
     """Requests may land after the PSP's quiet period: a promise of the PSP is broken. Charged twice for a while is then
     unavoidable; it must be found by the watch and reversed."""
+    CLOCKS = "clocks"
+    """As normal, and single instances' clocks jump by up to 24 hours, forwards and back."""
     CALM = "calm"
     """No faults at all."""
 
@@ -71,8 +73,10 @@ BUILT_IN = ("stripe", "plainpay", "keyed", "lookup", "cancel")
 def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) -> Options:
     """The options that this seed stands for."""
     source = random.Random(f"options:{seed}:{mode}")  # noqa: S311 - replayable on purpose
-    allowed = faults.KINDS
-    if mode is Mode.CALM:
+    allowed = tuple(kind for kind in faults.KINDS if kind != "clock_jump")
+    if mode is Mode.CLOCKS:
+        allowed = faults.KINDS
+    elif mode is Mode.CALM:
         allowed = ()
     chosen = tuple(source.sample(psps, min(len(psps), source.choice((1, 2, 2, 2, 3)))))
     if mode is Mode.LATE and not {"lookup"} & set(chosen) and "lookup" in psps:

@@ -92,12 +92,16 @@ class Oracle:
     def moved(self, kind: MovementKind, values: tuple[Any, ...]) -> None:
         """A line was written: account, charge, movement, reference, payment, amount, currency, time."""
         account, charge_id, _, reference, payment_ref, amount = values[:6]
-        self._trace.note(self._loop.time(), "BANK", f"{kind} {amount} {account} {charge_id} {payment_ref} {reference}")
+        self._trace.note(
+            self._loop.time(), "BANK", f"{kind} {amount} {account} {charge_id} {payment_ref} {reference}"
+        )
         charges = self._charges[payment_ref]
         charge = charges.setdefault((account, charge_id), _Charge())
         body = self._database.payment_body(payment_ref) if payment_ref.startswith("pay_") else ""
         if not body or (reference.startswith("op_") and f'"{reference[:35]}"' not in body):
-            self.violated("I3", f"{kind} {amount} for {reference} of {payment_ref}, which no committed record names")
+            self.violated(
+                "I3", f"{kind} {amount} for {reference} of {payment_ref}, which no committed record names"
+            )
         if kind is MovementKind.AUTHORIZATION:
             charge.authorized += amount
         elif kind is MovementKind.CAPTURE:
@@ -113,7 +117,9 @@ class Oracle:
             promise = "I9" if kind is MovementKind.REFUND else "I1"
             self.violated(promise, f"{kind} for {reference} of {payment_ref} a second time")
         if reference in self._failed_operations:
-            self.violated("I4", f"{kind} for {reference} of {payment_ref}, which a client was told had failed")
+            self.violated(
+                "I4", f"{kind} for {reference} of {payment_ref}, which a client was told had failed"
+            )
         if kind is not MovementKind.REFUND:
             live = [key for key, one in charges.items() if one.live]
             if len(live) > 1:
@@ -147,8 +153,12 @@ class Oracle:
             return
         captures = payment.captured_minor + payment.reserved(OperationKind.CAPTURE)
         refunds = payment.refunded_minor + payment.reserved(OperationKind.REFUND)
-        if refunds > payment.captured_minor or captures + payment.released_minor > max(payment.authorized_minor, 0):
-            self.violated("I9", f"{payment.id}: {refunds} to refund, {captures} to capture, of {payment.captured_minor}")
+        if refunds > payment.captured_minor or captures + payment.released_minor > max(
+            payment.authorized_minor, 0
+        ):
+            self.violated(
+                "I9", f"{payment.id}: {refunds} to refund, {captures} to capture, of {payment.captured_minor}"
+            )
 
     # --- what clients are told -------------------------------------------------------------------------------
 
@@ -200,7 +210,9 @@ class Oracle:
             return
         moved = self._moved[kind, operation.id]
         if answer.is_success() and moved != 1:
-            self.violated("I10", f"{scope} {operation.id} was told as done, and the bank moved it {moved} times")
+            self.violated(
+                "I10", f"{scope} {operation.id} was told as done, and the bank moved it {moved} times"
+            )
         if not answer.is_success():
             self._failed_operations.add(operation.id)
             if moved:
@@ -215,7 +227,9 @@ class Oracle:
         for payment_id, operation_id, purpose, due_us, owner in self._database.in_flight():
             payment = bodies[payment_id]
             if purpose == "call" and payment.state is not PaymentState.NEEDS_REVIEW:
-                left.append(f"{operation_id} of {payment_id} ({payment.state}), due {due_us}, owner {owner!r}")
+                left.append(
+                    f"{operation_id} of {payment_id} ({payment.state}), due {due_us}, owner {owner!r}"
+                )
         return left
 
     def unsettled(self) -> list[str]:
@@ -233,7 +247,9 @@ class Oracle:
             self.violated("I6", f"{payment.id}: the projection is not the fold of its events")
         for event in events:
             if self._seen.get((event.payment_id, event.version), event.id) != event.id:
-                self.violated("I5", f"version {event.version} of {payment.id} is not the one that was acknowledged")
+                self.violated(
+                    "I5", f"version {event.version} of {payment.id} is not the one that was acknowledged"
+                )
         if (payment.id, len(events) + 1) in self._seen:
             self.violated("I5", f"{payment.id} has lost acknowledged events")
 
@@ -244,7 +260,9 @@ class Oracle:
             self.violated("I10", f"{problem.kind}: {problem.payment_id}: {problem.detail}")
         if not report.ok and not report.problems:
             self.violated("I10", f"in doubt: {report.in_doubt_left}, totals {report.totals}")
-        claimed = Counter(payment_id for _, scope, payment_id in self._database.claims() if scope == "payment")
+        claimed = Counter(
+            payment_id for _, scope, payment_id in self._database.claims() if scope == "payment"
+        )
         for payment in payments:
             if claimed[payment.id] != 1:
                 self.violated("I8", f"{payment.id} has {claimed[payment.id]} claims")

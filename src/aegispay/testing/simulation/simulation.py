@@ -182,7 +182,10 @@ class _Run:
         source = self._source(options.seed, "customers")
         customers = [
             Customer(
-                number, self.desk, self.sides, self._source(options.seed, f"customer{number}"),
+                number,
+                self.desk,
+                self.sides,
+                self._source(options.seed, f"customer{number}"),
                 source.random() * options.safety_s,
             )
             for number in range(options.histories)
@@ -242,8 +245,14 @@ class _Run:
         for event in events:
             data = event.data
             evidence = getattr(data, "evidence", None)
-            reason = getattr(data, "reason", "") if event.type in ("review_requested", "operation_in_doubt") else ""
-            name = event.type + (f" by {evidence}" if evidence else "") + (f": {reason}"[:60] if reason else "")
+            reason = (
+                getattr(data, "reason", "")
+                if event.type in ("review_requested", "operation_in_doubt")
+                else ""
+            )
+            name = (
+                event.type + (f" by {evidence}" if evidence else "") + (f": {reason}"[:60] if reason else "")
+            )
             self.branches[name] += 1
 
     def _report(self) -> Report:
