@@ -38,6 +38,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str
     amount_minor: int = 100_00
     currency: str = "USD"
+    gateway: str | None = None
+    """The one gateway to ask; None leaves it to the router."""
     call_timeout_s: float = 1.5
     lease_margin_s: float = 0.2
     answer_timeout_s: float = 8.0
@@ -134,7 +136,9 @@ async def _pay(order: Order) -> None:
     hooks = Hooks().register(after_commit=announce)
     async with AegisPay(gateways, store=order.store_url, settings=settings, hooks=hooks) as pay:
         amount = Money(order.amount_minor, order.currency)
-        result = await pay.charge(amount, sandbox_token(), idempotency_key=order.idempotency_key)
+        result = await pay.charge(
+            amount, sandbox_token(), idempotency_key=order.idempotency_key, gateway=order.gateway
+        )
     _say(result.to_dict())
 
 
