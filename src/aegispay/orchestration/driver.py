@@ -114,7 +114,8 @@ class Driver:
     ) -> tuple[Outcome, InFlight]:
         """One send; again after a moment where it was provably not sent and nobody else can be asked.
 
-        The row comes back with the end of the last call, from which quiet periods count: until then its request may have left.
+        The row comes back with the time at which the last call ended. Its request may have left until then, so that
+        quiet periods count from there.
         """
         engine = self._engine
         policy = engine.settings.inline_retry

@@ -317,8 +317,9 @@ class Engine:
             expires_at_us = payment.expires_at_us or self._default_expiry(operation, now_us)
             if first and expires_at_us is not None:
                 return replace(row, purpose=Purpose.EXPIRY, due_at_us=expires_at_us, owner="", tries=0)
+        # Captures and refunds are watched too: nothing is reversed then, but our books must follow the gateway's.
         weak = isinstance(outcome, NotSent) and outcome.reason == WEAK_EVIDENCE
-        if weak and operation.attempt and row.purpose is not Purpose.WATCH:
+        if weak and row.purpose is not Purpose.WATCH:
             due = now_us + int(self.settings.watch_after_s * 1_000_000)
             return replace(row, purpose=Purpose.WATCH, due_at_us=due, owner="", tries=0)
         return None
@@ -413,3 +414,17 @@ def _is_evidence(outcome: Outcome) -> bool:
     if isinstance(outcome, Declined):
         return outcome.code != "idempotency_conflict"
     return isinstance(outcome, Approved | RequiresAction | Pending)
+
+
+def unleased(payment: Payment, operation: Operation) -> InFlight:
+    """Stands in for the row of an operation that nobody works on any more; it carries no lease."""
+    return InFlight(
+        operation_id=operation.id,
+        payment_id=payment.id,
+        gateway=operation.gateway,
+        purpose=Purpose.WATCH,
+        due_at_us=0,
+        owner="",
+        fence=0,
+        sent_at_us=operation.started_at_us,
+    )
