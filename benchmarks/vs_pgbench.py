@@ -19,11 +19,10 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from aegispay.bench import BenchOptions, Report, measure, usage
+from aegispay.bench import BenchOptions, Report, measure, probe, usage
 from aegispay.bench.histogram import Histogram, Latency
 from aegispay.domain.errors import AegisPayError, ConfigError
 from aegispay.testing.postgres import find_binaries, throwaway_postgres
-from benchmarks import database
 
 CLIENTS = 64
 THREADS = 2
@@ -42,7 +41,7 @@ class Side(msgspec.Struct, kw_only=True):
     rows: dict[str, int]
 
 
-def plain_script(sizes: database.Sizes, *, pipelined: bool) -> str:
+def plain_script(sizes: probe.Sizes, *, pipelined: bool) -> str:
     """The pgbench script: one payment in two transactions, with the rows, columns and sizes that ours has.
 
     Ids are computed by the server from a counter and the client's number: payment ids rise with time as ours do,
@@ -115,14 +114,14 @@ class PgBench:
                 str(self._binary), "--no-vacuum", f"--client={CLIENTS}", f"--jobs={THREADS}", "--protocol=prepared",
                 f"--time={self._seconds:.0f}", f"--file={script}", "--define=n=0", "--log", f"--log-prefix={folder}/log",
             ]  # fmt: skip
-            with database.ServerMeter(dsn) as server:
+            with probe.ServerMeter(dsn) as server:
                 before_s = usage.children_cpu_s()
                 done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
                 cpu_s = usage.children_cpu_s() - before_s
             if done.returncode or "failed transactions: 0 " not in done.stdout:
                 raise SystemExit(f"pgbench failed: {done.stderr.strip()[-800:]} {done.stdout[-800:]}")
             latencies = _read_logs(Path(folder))
-        rows = database.count_rows(dsn)
+        rows = probe.count_rows(dsn)
         payments = latencies.count
         if rows != {"claim": payments, "payment": payments, "event": 3 * payments, "in_flight": 0}:
             raise SystemExit(f"pgbench counted {payments} payments and stored {rows}.")
@@ -166,7 +165,7 @@ def run_ours(dsn: str, seconds: float) -> tuple[Side, Report]:
         latency=report.latency,
         cpu_us_per_payment=report.cpu_us_per_payment,
         server_cpu_us_per_payment=report.server_cpu_us_per_payment,
-        rows=database.count_rows(dsn),
+        rows=probe.count_rows(dsn),
     )
     return side, report
 
@@ -177,7 +176,7 @@ def compare(rounds: int, seconds: float, with_pipeline: bool) -> dict[str, Any]:
         binary = pgbench_binary(getattr(server, "binaries", None))
         dsn = server.create_database()
         _, report = run_ours(dsn, 1.0)
-        sizes = database.sizes(dsn)
+        sizes = probe.sizes(dsn)
         sides = [PgBench(binary, plain_script(sizes, pipelined=False), "pgbench", seconds)]
         if with_pipeline:
             sides.append(PgBench(binary, plain_script(sizes, pipelined=True), "pgbench, pipelined", seconds))

@@ -19,11 +19,13 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     system: str
     python: str
     event_loop: str
+    load_average: float
+    """How many processes wanted a core in the minute before the run: with other work about, the figures are too low."""
     aegispay: str
 
 
 def this_machine() -> Machine:
-    """Call it inside the event loop that is measured."""
+    """Call it inside the event loop that is measured, before the run."""
     return Machine(
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -31,6 +33,7 @@ def this_machine() -> Machine:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=f"{platform.python_implementation()} {platform.python_version()}",
         event_loop=_event_loop(),
+        load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else 0.0,
         aegispay=_version("aegispay"),
     )
 

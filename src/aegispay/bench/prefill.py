@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -56,13 +58,12 @@ async def prefill(url: str, count: int, progress: Callable[[int], None]) -> None
 
 
 async def _template() -> tuple[Payment, list[Event]]:
-    async with AegisPay(
-        [InstantGateway("first"), InstantGateway("second")], store="sqlite://:memory:"
-    ) as pay:
-        made = await Shop(pay, MERCHANT).buy(1)
-        return await pay.get(made.payment_id, merchant_id=MERCHANT), await pay.event_store.events(
-            made.payment_id
-        )
+    gateways = [InstantGateway("first"), InstantGateway("second")]
+    with tempfile.TemporaryDirectory(prefix="aegispay-bench-") as folder:
+        async with AegisPay(gateways, store=f"sqlite:///{Path(folder) / 'template.db'}") as pay:
+            made = await Shop(pay, MERCHANT).buy(1)
+            events = await pay.event_store.events(made.payment_id)
+            return await pay.get(made.payment_id, merchant_id=MERCHANT), events
 
 
 def _chunks(payment: Payment, events: list[Event], count: int) -> Iterator[Chunk]:

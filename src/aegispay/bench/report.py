@@ -75,6 +75,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """What a person reads: label and value."""
         found = [
             ("machine", f"{self.machine.cpu}, {self.machine.cores} cores, {self.machine.python}"),
+            ("load before the run", f"{self.machine.load_average:g} (other work makes the figures lower)"),
             ("event loop", self.machine.event_loop),
             ("store", f"{self.store.version}, {self.store.url}"),
             ("durable", _durable(self.store)),

@@ -115,6 +115,7 @@ class _Window(msgspec.Struct, frozen=True):
 
 async def _measure(options: BenchOptions, target: Target, screen: Screen) -> Report:
     start_mib = usage.rss_mib()
+    machine = this_machine()
     started_at = datetime.now(UTC)
     instance = _Instance(target.url)
     merchant_id = f"bench-{secrets.token_hex(6)}"
@@ -146,7 +147,7 @@ async def _measure(options: BenchOptions, target: Target, screen: Screen) -> Rep
     return Report(
         ok=checked.ok and not load.errors and not _differing(memory_replay, store_replay),
         started_at=started_at.isoformat(timespec="seconds"),
-        machine=this_machine(),
+        machine=machine,
         store=store_report,
         load=_load_report(options, load),
         payments=last.served - first.served,

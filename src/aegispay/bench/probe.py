@@ -1,4 +1,4 @@
-"""What the benchmarks ask a PostgreSQL server directly: row sizes, row counts, its CPU time."""
+"""What the comparison with pgbench asks a PostgreSQL server directly: row sizes, row counts, its CPU time."""
 
 from __future__ import annotations
 
