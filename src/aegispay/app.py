@@ -93,7 +93,9 @@ class AegisPay:
         self._orchestrator = Orchestrator(
             self.store, self.registry, router or OrderedRouter(), self.hooks, self.ports, self.settings
         )
-        self._worker = RecoveryWorker(self._orchestrator.engine, self._orchestrator.driver)
+        self._worker = RecoveryWorker(
+            self._orchestrator.engine, self._orchestrator.driver, self._orchestrator.inbound
+        )
         self._started = False
 
     # --- life cycle ---------------------------------------------------------------------------------------
@@ -130,6 +132,7 @@ class AegisPay:
         self._started = False
         self._orchestrator.running = False
         await self._worker.stop()
+        await self._orchestrator.inbound.stop()
         await self._orchestrator.flights.close(grace_s)
         for gateway in self.registry:
             await gateway.aclose()
@@ -348,6 +351,16 @@ class AegisPay:
         if not self._started:
             raise NotRunning("AegisPay is not running.")
         return await self._worker.run_once()
+
+    async def take_webhook(self, gateway: str, headers: Mapping[str, str], body: bytes) -> int:
+        """Takes one inbound webhook of this gateway: verified, kept durably, then worked on apart. Returns how many of its
+        notices were new. `body` is the raw body, as it was signed.
+
+        Raises `WebhookRejected` (answer 400), `UnknownGateway` (404), and `StoreError` (answer 503, so that it comes again).
+        """
+        if not self._started:
+            raise NotRunning("AegisPay is not running.")
+        return await self._orchestrator.inbound.take(gateway, headers, body)
 
     async def health(self, timeout_s: float = 5.0) -> dict[str, Health]:
         """Each gateway's answer to a cheap call that moves no money."""

@@ -338,11 +338,12 @@ async def test_a_doubtful_follow_up_is_pending_reserves_its_amount_and_is_resolv
     else:
         result = await pay.refund(target, Money(60_00, "USD"), idempotency_key="r")
     assert result.is_pending() and result.error is not None and result.error.code == "in_doubt"
+    if kind == "refund":
+        more = pay.refund(target, Money(60_00, "USD"), idempotency_key="r2")
+    else:
+        more = pay.capture(target, Money(60_00, "USD"), final=False, idempotency_key="c2")
     with pytest.raises(errors.InvalidState):
-        if kind == "refund":
-            await pay.refund(target, Money(60_00, "USD"), idempotency_key="r2")
-        else:
-            await pay.capture(target, Money(60_00, "USD"), final=False, idempotency_key="c2")
+        await more
     world.gateways[0].faults.clear()
     world.gateways[0].look_up = look_up  # type: ignore[method-assign]
     await world.recover(pay)

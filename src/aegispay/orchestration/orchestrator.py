@@ -22,10 +22,11 @@ from aegispay.gateways.registry import GatewayRegistry
 from aegispay.orchestration.answers import Answers
 from aegispay.orchestration.candidates import Candidates, RemainingAttempts
 from aegispay.orchestration.driver import Driver
-from aegispay.orchestration.engine import Engine
+from aegispay.orchestration.engine import Engine, unleased
 from aegispay.orchestration.flights import Flight, Flights
 from aegispay.orchestration.followups import FollowUp, FollowUps
 from aegispay.orchestration.hooks import Hooks
+from aegispay.orchestration.inbound import Inbound
 from aegispay.orchestration.journal import Journal
 from aegispay.orchestration.requests import (
     DEFAULT_MERCHANT,
@@ -68,6 +69,7 @@ class Orchestrator:
         self.flights = Flights(ports.clock, settings.in_progress_max, settings.answers_cached_max)
         self._registry = registry
         self.answers = Answers(self.engine, self.flights)
+        self.inbound = Inbound(self.engine, self.driver, registry)
         self._follow_ups = FollowUps(self.engine, self.driver, self.answers, registry)
         self.running = False
 
@@ -250,7 +252,7 @@ class Orchestrator:
         gateway = self._registry.find(operation.gateway) if operation else None
         if operation is None or gateway is None:
             return payment
-        row = await self.store.find_in_flight(operation_id) or _no_row(payment, operation)
+        row = await self.store.find_in_flight(operation_id) or unleased(payment, operation)
         known = await self.engine.look(gateway, self.engine.call_for(payment, operation), row, trusted=False)
         if known is None or not (isinstance(known.outcome, Approved) or self._may_conclude(operation, row)):
             return payment
@@ -270,20 +272,6 @@ class Orchestrator:
     def _check_running(self) -> None:
         if not self.running:
             raise NotRunning("AegisPay is not running.", hint="Use it as `async with AegisPay(...) as pay:`.")
-
-
-def _no_row(payment: Payment, operation: Operation) -> InFlight:
-    """Stands in for the row of an operation that nobody works on any more; it carries no lease."""
-    return InFlight(
-        operation_id=operation.id,
-        payment_id=payment.id,
-        gateway=operation.gateway,
-        purpose=Purpose.WATCH,
-        due_at_us=0,
-        owner="",
-        fence=0,
-        sent_at_us=operation.started_at_us,
-    )
 
 
 def _minor(amount: Money | None) -> int | None:

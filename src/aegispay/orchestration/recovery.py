@@ -21,6 +21,7 @@ from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found, Lookup, LookupFailed, NotFound
 from aegispay.orchestration.driver import Driver
 from aegispay.orchestration.engine import AFTER_DOUBT, Engine, FollowUp, Known
+from aegispay.orchestration.inbound import Inbound
 from aegispay.orchestration.settings import DoubtPolicy
 from aegispay.resilience.deadline import Deadline
 from aegispay.storage.store import Guard, InFlight, Purpose
@@ -30,6 +31,8 @@ logger = logging.getLogger("aegispay.recovery")
 _REVIEWED_INTERVAL_S = 3600.0
 """How often an operation that a person should look at is still looked for."""
 _ROWS_AT_ONCE = 64
+_PRUNE_EVERY = 1000
+"""Passes between two looks at notices so old that they can be forgotten."""
 _REFUSALS_MAX = 5
 """After so many refused releases of one authorisation a person must do it."""
 _RELEASES_MAX = 50
@@ -49,6 +52,8 @@ class RecoveryReport(msgspec.Struct, kw_only=True):
     """Newly handed to a person."""
     lost: int = 0
     """Taken over by another worker meanwhile."""
+    notices: int = 0
+    """Inbound notices from PSPs that were due."""
     failed: int = 0
     """The store or the code failed; tried again when the lease ends."""
 
@@ -56,7 +61,9 @@ class RecoveryReport(msgspec.Struct, kw_only=True):
 class RecoveryWorker:
     """Start, stop, safe to stop before start and twice."""
 
-    def __init__(self, engine: Engine, driver: Driver):
+    def __init__(self, engine: Engine, driver: Driver, inbound: Inbound):
+        self._inbound = inbound
+        self._passes = 0
         self._engine = engine
         self._driver = driver
         self._task: asyncio.Task[None] | None = None
@@ -95,10 +102,14 @@ class RecoveryWorker:
     async def run_once(self) -> RecoveryReport:
         """One pass over what is due now. Raises `StoreError` where the store cannot be read."""
         engine = self._engine
+        notices = await self._inbound.apply_due()
+        if self._passes % _PRUNE_EVERY == 0:
+            await self._inbound.prune()
+        self._passes += 1
         now_us = engine.ports.clock.now_us()
         lease_us = int(engine.settings.lease_s * 1_000_000)
         rows = await engine.store.lease_due(now_us, engine.ports.instance, now_us + lease_us, _ROWS_AT_ONCE)
-        report = RecoveryReport(taken=len(rows))
+        report = RecoveryReport(taken=len(rows), notices=notices)
         if rows:
             gate = asyncio.Semaphore(engine.settings.recovery_concurrency_max)
             await asyncio.gather(*(self._guarded(row, report, gate) for row in rows))

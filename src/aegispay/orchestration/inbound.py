@@ -1,0 +1,273 @@
+"""Inbound webhooks: verified, kept, acknowledged, and only then worked on; in any order, and as often as they come.
+
+A notice is evidence like any other: it goes through `domain.decide` and the fences. One that names no payment of ours is
+kept and tried again, for it may be faster than our own commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from aegispay.domain import commands as cmd
+from aegispay.domain.errors import (
+    AegisPayError,
+    InvalidState,
+    OperationInDoubt,
+    StaleFence,
+    StoreError,
+    VersionConflict,
+)
+from aegispay.domain.events import OperationKind
+from aegispay.domain.ids import check_payment_id
+from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent
+from aegispay.domain.payment import FIRST_KINDS, Operation, OperationStatus, Payment
+from aegispay.gateways.gateway import Gateway
+from aegispay.gateways.registry import GatewayRegistry
+from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, DisputeNews, GatewayEvent, WebhookRejected
+from aegispay.orchestration.driver import Driver
+from aegispay.orchestration.engine import Engine, Known, unleased
+from aegispay.resilience.deadline import Deadline
+from aegispay.resilience.retry import RetryPolicy
+from aegispay.storage.notices import NOTICE_ID_LENGTH_MAX, Notice, NoticeState
+from aegispay.storage.store import InFlight, Purpose
+
+logger = logging.getLogger("aegispay.inbound")
+
+_LEASE_S = 60.0
+_AT_ONCE = 32
+_RETRY = RetryPolicy(attempts_max=40, initial_delay_s=2.0, delay_max_s=3600.0)
+"""40 tries are about a day; a notice that still finds no payment of ours is left for a person."""
+KEPT_S = 60 * 86_400.0
+"""How long applied notices are remembered: no PSP repeats one after so long."""
+_DECIDE_TRIES_MAX = 50
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(GatewayEvent).decode
+
+
+class _NotYet(Exception):
+    """The notice cannot be applied now; it is tried again."""
+
+
+class Inbound:
+    """Takes webhooks for one running instance, and works on what was taken."""
+
+    def __init__(self, engine: Engine, driver: Driver, registry: GatewayRegistry):
+        self._engine = engine
+        self._driver = driver
+        self._registry = registry
+        self._work: asyncio.Task[None] | None = None
+        self._again = False
+
+    async def take(self, gateway_name: str, headers: Mapping[str, str], body: bytes) -> int:
+        """Verifies and keeps one webhook; returns how many of its notices were new. Work on them begins at once, apart.
+
+        Raises `UnknownGateway`, `WebhookRejected`, and `StoreError` where it could not be kept: then the PSP must be told
+        so, that it sends it again.
+        """
+        gateway = self._registry.get(gateway_name)
+        if len(body) > WEBHOOK_BODY_BYTES_MAX:
+            raise WebhookRejected("too_large")
+        now_us = self._engine.ports.clock.now_us()
+        found = gateway.parse_webhook(headers, body, now_us)
+        notices = [
+            Notice(
+                gateway=gateway_name,
+                notice_id=event.id[:NOTICE_ID_LENGTH_MAX],
+                body=_encode(event).decode(),
+                received_at_us=now_us,
+                due_at_us=now_us,
+            )
+            for event in found
+        ]
+        new = await self._engine.store.keep_notices(notices) if notices else 0
+        if new:
+            self._begin()
+        return new
+
+    def _begin(self) -> None:
+        if self._work is not None and not self._work.done():
+            self._again = True
+            return
+        self._work = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            self._again = False
+            try:
+                while await self.apply_due():
+                    pass
+            except StoreError as error:
+                logger.warning("inbound notices wait: %s", error.code)
+                return
+            if not self._again:
+                return
+
+    async def stop(self) -> None:
+        """What is under way is stopped; it is worked on again when its lease ends. Safe before start, and twice."""
+        work, self._work = self._work, None
+        if work is not None and not work.done():
+            work.cancel()
+            await asyncio.wait((work,))
+
+    async def apply_due(self) -> int:
+        """Works on the notices that are due; returns how many there were. Raises `StoreError`."""
+        engine = self._engine
+        now_us = engine.ports.clock.now_us()
+        leased = await engine.store.lease_notices(now_us, now_us + int(_LEASE_S * 1_000_000), _AT_ONCE)
+        for notice in leased:
+            await engine.store.settle_notice(await self._handled(notice))
+        return len(leased)
+
+    async def prune(self) -> int:
+        """Forgets applied notices that no PSP repeats any more."""
+        before_us = self._engine.ports.clock.now_us() - int(KEPT_S * 1_000_000)
+        return await self._engine.store.prune_notices(before_us, 1000)
+
+    async def _handled(self, notice: Notice) -> Notice:
+        """The notice with its new state: applied, or to be tried again."""
+        try:
+            await self._apply(notice)
+            return replace(notice, state=NoticeState.APPLIED)
+        except _NotYet as reason:
+            logger.debug("notice %s of %s waits: %s", notice.notice_id, notice.gateway, reason)
+        except AegisPayError as error:
+            logger.warning("notice %s of %s: %s", notice.notice_id, notice.gateway, error.code)
+        except Exception as error:  # noqa: BLE001 - one notice's trouble must not stop the others
+            logger.error("notice %s of %s: %s", notice.notice_id, notice.gateway, type(error).__name__)
+        if notice.tries >= _RETRY.attempts_max:
+            logger.error(
+                "notice %s of %s matches no payment and is left for a person",
+                notice.notice_id,
+                notice.gateway,
+            )
+            return replace(notice, state=NoticeState.UNMATCHED)
+        delay_s = _RETRY.delay_s(notice.tries, self._engine.ports.random)
+        return replace(notice, due_at_us=self._engine.ports.clock.now_us() + int(delay_s * 1_000_000))
+
+    # --- one notice -----------------------------------------------------------------------------------------
+
+    async def _apply(self, notice: Notice) -> None:
+        event = _decode(notice.body)
+        if event.outcome is None and event.dispute is None:
+            return
+        payment = await self._payment_of(event)
+        if payment is None or not any(op.gateway == notice.gateway for op in payment.operations):
+            raise _NotYet("no payment of ours")
+        if event.dispute is not None:
+            await self._dispute(payment, event.dispute)
+            return
+        operation = _operation_of(payment, event)
+        if operation is None:
+            await self._unknown_operation(payment, event)
+            return
+        await self._record(payment, operation, event)
+
+    async def _payment_of(self, event: GatewayEvent) -> Payment | None:
+        engine = self._engine
+        if event.payment_id:
+            try:
+                return await engine.store.load(check_payment_id(event.payment_id))
+            except AegisPayError as error:
+                if isinstance(error, StoreError):
+                    raise
+        if event.operation_id:
+            row = await engine.store.find_in_flight(event.operation_id)
+            return await engine.store.load(row.payment_id) if row else None
+        return None
+
+    async def _record(self, payment: Payment, operation: Operation, event: GatewayEvent) -> None:
+        engine = self._engine
+        outcome = event.outcome
+        if not isinstance(outcome, Approved | Declined | NotSent):
+            return  # "Processing" and "the payer must act" tell nothing that our own call does not.
+        if operation.status is OperationStatus.APPROVED and isinstance(outcome, Approved):
+            return
+        row = await engine.store.find_in_flight(operation.id)
+        now_us = engine.ports.clock.now_us()
+        served = row is not None and row.purpose is Purpose.CALL and row.owner and row.due_at_us > now_us
+        if served and not isinstance(outcome, Approved):
+            # Whoever made the call is about to hear the same, and may go on to the next gateway.
+            raise _NotYet("a caller is being served")
+        known = Known(outcome, Evidence.WEBHOOK)
+        contradicts = operation.status is OperationStatus.APPROVED
+        if event.must_look_up or contradicts:
+            # Not signed, or late and out of order: the PSP's present word counts, not the notice's.
+            looked = await self._look(payment, operation, row)
+            if looked is None or (contradicts and not isinstance(looked.outcome, Declined)):
+                return
+            known = looked
+        deadline = Deadline(engine.ports.clock, engine.settings.answer_timeout_s)
+        try:
+            await self._driver.found(payment, row or unleased(payment, operation), known, deadline)
+        except StaleFence:
+            raise _NotYet("another worker has it") from None
+
+    async def _look(self, payment: Payment, operation: Operation, row: InFlight | None) -> Known | None:
+        gateway: Gateway | None = self._registry.find(operation.gateway)
+        if gateway is None:
+            return None
+        call = self._engine.call_for(payment, operation)
+        return await self._engine.look(gateway, call, row or unleased(payment, operation), trusted=False)
+
+    async def _unknown_operation(self, payment: Payment, event: GatewayEvent) -> None:
+        """News of something that we did not ask for: a refund from the PSP's dashboard is taken into our books."""
+        if event.kind is not OperationKind.REFUND or not isinstance(event.outcome, Approved):
+            raise _NotYet("no such operation")
+        command = cmd.RecordExternalRefund(
+            operation_id=self._engine.new_operation_id(),
+            amount_minor=event.outcome.amount_minor,
+            reference=event.reference or event.outcome.reference,
+        )
+        await self._decided(payment, command)
+
+    async def _dispute(self, payment: Payment, news: DisputeNews) -> None:
+        command: cmd.OpenDispute | cmd.CloseDispute
+        if news.opened:
+            command = cmd.OpenDispute(
+                reference=news.reference, amount_minor=news.amount_minor, reason=news.reason
+            )
+        else:
+            command = cmd.CloseDispute(reference=news.reference, won=bool(news.won))
+        await self._decided(payment, command)
+
+    async def _decided(self, payment: Payment, command: cmd.Command) -> None:
+        engine = self._engine
+        for _ in range(_DECIDE_TRIES_MAX):
+            draft = engine.journal.draft(payment)
+            try:
+                if not draft.apply(command):
+                    return
+                await engine.journal.commit(draft)
+                return
+            except VersionConflict:
+                payment = await engine.load(payment.id)
+            except (OperationInDoubt, InvalidState) as error:
+                raise _NotYet(error.code) from None
+
+
+def _operation_of(payment: Payment, event: GatewayEvent) -> Operation | None:
+    """The operation that the news is about: by our id, by the PSP's, or the attempt at that PSP payment."""
+    if event.operation_id:
+        found = payment.operation(event.operation_id)
+        if found is not None:
+            return found
+    if event.reference:
+        for operation in reversed(payment.operations):
+            same_kind = (
+                event.kind is None
+                or operation.kind is event.kind
+                or {operation.kind, event.kind} <= FIRST_KINDS
+            )
+            if operation.reference == event.reference and same_kind:
+                return operation
+    if event.kind in FIRST_KINDS and event.payment_reference:
+        for operation in reversed(payment.operations):
+            if operation.attempt and operation.reference == event.payment_reference:
+                return operation
+    return None
