@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from aegispay.domain.outcomes import Approved, Outcome
-from aegispay.gateways.gateway import GatewayCall, Health
+from aegispay.gateways.gateway import GatewayCall, Health, Lookup, LookupFailed
 from aegispay.testing import instant_gateway
 from aegispay.testing.instant_gateway import Entry, InstantGateway
 
@@ -45,14 +45,16 @@ class BookedGateway(InstantGateway):
 
     async def perform(self, call: GatewayCall) -> Outcome:
         self._note("calls", call.kind.value, call)
-        known = len(self.books)
         if self.fault:
             self.faults.append(getattr(instant_gateway, self.fault))
-        try:
-            return await super().perform(call)
-        finally:
-            for entry in self.books[known:]:
-                self._note("books", entry.kind.value, call, msgspec.to_builtins(entry))
+        return await super().perform(call)
+
+    def execute(self, call: GatewayCall) -> Outcome:
+        known = len(self.books)
+        outcome = super().execute(call)
+        for entry in self.books[known:]:
+            self._note("books", entry.kind.value, call, msgspec.to_builtins(entry))
+        return outcome
 
     def _note(self, book: str, kind: str, call: GatewayCall, entry: object = None) -> None:
         line = {
@@ -64,6 +66,10 @@ class BookedGateway(InstantGateway):
         }
         with self.books_path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
+
+    async def look_up(self, call: GatewayCall) -> Lookup:
+        # While it is faulty nothing can be learnt from it.
+        return LookupFailed(reason="timeout") if self.fault else await super().look_up(call)
 
     async def health(self, timeout_s: float = 5.0) -> Health:
         return Health(

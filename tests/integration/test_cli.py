@@ -164,9 +164,9 @@ def test_a_payer_who_must_act_ends_with_4_and_completing_goes_on(shop: Shop) -> 
 
 
 QUICK = """
-call_timeout_s = 2.0
-answer_timeout_s = 2.0
-lease_margin_s = 0.001
+call_timeout_s = 1.0
+answer_timeout_s = 1.0
+lease_margin_s = 2.0
 inline_retry.initial_delay_s = 0.001
 recovery_retry.initial_delay_s = 0.0
 recovery_retry.delay_max_s = 0.0

@@ -170,7 +170,7 @@ def until(condition: Callable[[], bool], child: subprocess.Popen[str]) -> None:
 def test_ctrl_c_in_the_middle_of_a_charge_leaves_it_recorded_and_recovery_finds_it(
     aegispay: Process, shop: Path, environ: dict[str, str]
 ) -> None:
-    quick = "call_timeout_s = 0.5\nlease_margin_s = 0.001\nanswer_timeout_s = 60.0"
+    quick = "call_timeout_s = 3.0\nlease_margin_s = 1.0\nanswer_timeout_s = 3.0"
     quick += "\nrecovery_retry.initial_delay_s = 0.0\nrecovery_retry.delay_max_s = 0.0"
     configure(shop, fault="hang", settings=quick)
     with started(shop, environ, *CHARGE) as child:
@@ -181,9 +181,9 @@ def test_ctrl_c_in_the_middle_of_a_charge_leaves_it_recorded_and_recovery_finds_
     assert out == ""
     assert err.count("\n") == 1
     assert "repeat the command with the same --key" in err
-    configure(shop, settings=quick)
+    configure(shop, settings=quick.replace("3.0", "0.5"))
     listed = json.loads(aegispay("list", "--json").stdout)
-    assert [one["state"] for one in listed] != ["failed"]
+    assert [one["state"] in ("processing", "in_doubt") for one in listed] == [True]
     again = aegispay(*CHARGE, "--json")
     while again.returncode == 3:
         aegispay("recover")

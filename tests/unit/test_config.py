@@ -295,6 +295,7 @@ def test_a_gateway_that_cannot_be_made_is_refused_and_its_secret_not_shown(
 
 SECRETS = {
     "by name": (f'[gateways.a]\ntype = "stripe"\napi_key = "{SECRET}"', r'Write api_key_env = "A_API_KEY"'),
+    "by name alone": ('[gateways.a]\ntype = "stripe"\napi_key = "hunter2"', r'Write api_key_env = "A_API_KEY"'),
     "by any name": (f'[gateways.a]\ntype = "stripe"\nclient-secret = "{SECRET}"', r"client-secret: a secret"),
     "by its form": (f'[gateways.a]\ntype = "stripe"\nbase_url = "{SECRET}"', r"base_url: a secret"),
     "where a variable's name belongs": (

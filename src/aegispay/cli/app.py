@@ -16,6 +16,7 @@ from aegispay.cli import (
     demo_command,
     payment_commands,
     read_commands,
+    simulate_command,
     store_commands,
 )
 from aegispay.cli.exits import Exit
@@ -56,6 +57,7 @@ for commands in (
     config_commands,
     demo_command,
     bench_command,
+    simulate_command,
 ):
     commands.register(app)
 
