@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from aegispay.domain import commands as cmd
 from aegispay.domain.events import OperationKind
 from aegispay.domain.money import Money
 from aegispay.domain.outcomes import (
     Approved,
     DeclineCategory,
     Declined,
+    Evidence,
     InDoubt,
     NextAction,
     Outcome,
@@ -186,3 +188,47 @@ async def test_no_row_is_left_once_everything_is_over(make_world: Make) -> None:
     assert not await pay.store.lease_due(world.clock.now_us() + int(DAY_S * 1e9), "t", 0, 64)
     states = {one.id: one.state for one in await pay.list()}
     assert states == {held.payment_id: PaymentState.EXPIRED, asked.payment_id: PaymentState.EXPIRED}
+
+
+@pytest.mark.parametrize("kind", [OperationKind.CAPTURE, OperationKind.VOID])
+async def test_one_effect_that_a_look_up_reports_for_two_operations_is_booked_once(
+    make_world: Make, kind: OperationKind
+) -> None:
+    """A PSP that knows one capture per payment says "captured" of the try that never arrived, too."""
+    world = make_world(InstantGateway("alpha", KEYED))
+    pay = await world.instance()
+    gateway = world.gateways[0]
+    held = await pay.authorize(USD100, "tok_ok", idempotency_key="k")
+    gateway.faults.extend([refused_connection] * 3)
+    ask = pay.capture if kind is OperationKind.CAPTURE else pay.void
+    first = await ask(held.payment_id, idempotency_key="1")
+    second = await ask(held.payment_id, idempotency_key="2")
+    assert first.is_failure() and second.is_success()
+    assert first.operation is not None and second.operation is not None and second.operation.reference
+    draft = pay._orchestrator.journal.draft(await pay.get(held.payment_id))
+    told = Approved(reference=second.operation.reference, amount_minor=100_00)
+    assert not draft.apply(
+        cmd.RecordOutcome(operation_id=first.operation.id, outcome=told, evidence=Evidence.LOOKUP)
+    )
+
+
+async def test_a_reversal_that_was_not_sent_is_tried_again_before_a_person_must_do_it(
+    make_world: Make,
+) -> None:
+    world = make_world(InstantGateway("alpha", KEYED), InstantGateway("beta", KEYED))
+    alpha = world.gateways[0]
+    pay = await world.instance()
+
+    async def liar(inner: InstantGateway, call: GatewayCall) -> Outcome:
+        inner.execute(call)
+        return Declined(category=DeclineCategory.SOFT, code="insufficient_funds")
+
+    alpha.faults.append(liar)
+    paid = await pay.charge(USD100, "tok_ok", idempotency_key="k")
+    assert paid.is_success() and world.taken_in_all_minor() == 200_00
+    alpha.faults.extend([refused_connection] * 5)
+    await pay.sync(paid.payment_id)
+    assert world.taken_in_all_minor() == 200_00
+    await world.recover(pay)
+    payment = (await world.check_books(pay))[0]
+    assert payment.state is PaymentState.SUCCEEDED and world.taken_in_all_minor() == 100_00

@@ -39,6 +39,7 @@ from aegispay.domain.outcomes import (
     Approved,
     DeclineCategory,
     Declined,
+    Evidence,
     InDoubt,
     NotSent,
     Pending,
@@ -380,10 +381,12 @@ def test_a_refund_found_done_after_the_money_was_refunded_again_asks_a_person() 
 def test_an_expired_authorisation_ends_as_expired_and_one_partly_captured_as_succeeded() -> None:
     assert lives()["expired, by hand"].payment.state is S.EXPIRED
     assert lives()["partly captured, the rest expired, by hand"].payment.state is S.SUCCEEDED
-    found_late = play(
-        lives()["void not sent, by hand"], (void(3, "expired"), ends(3, approved()), ends(2, approved()))
-    )
+    found_late = play(lives()["void not sent, by hand"], (void(3, "expired"), ends(3, approved())))
     assert found_late.payment.state is S.EXPIRED
+    another = Approved(reference="another void", amount_minor=AMOUNT)
+    assert play(found_late, (ends(2, another),)).payment.state is S.EXPIRED
+    same = cmd.RecordOutcome(operation_id=name(2), outcome=approved(), evidence=Evidence.LOOKUP)
+    assert decide(found_late.payment, same) == (), "one effect at the PSP is booked once"
 
 
 def test_a_capture_found_done_after_the_rest_was_released_eats_into_the_release() -> None:

@@ -289,5 +289,24 @@ def _record_late(payment: Payment, operation: Operation, command: cmd.RecordOutc
     if operation.kind is OperationKind.VOID and parent and parent.status is OperationStatus.CONFIRMING:
         # Void or confirmation, one of the two is wrong: the confirmation's outcome will tell.
         return _flag(payment, "voided_during_confirmation", operation.id, until_evidence=False)
+    if _booked_before(payment, operation, outcome):
+        return []
     # A capture, void, refund or reversal that did happen: our books follow the gateway's.
     return _approve(payment, operation, outcome, command.evidence)
+
+
+def _booked_before(payment: Payment, operation: Operation, outcome: Approved) -> bool:
+    """Whether another operation has had this very effect: a PSP may know a payment's capture, or its end, only once."""
+    if operation.kind not in (OperationKind.CAPTURE, OperationKind.VOID) or operation.compensates:
+        return False
+    capture = operation.kind is OperationKind.CAPTURE
+    if capture and outcome.amount_minor <= payment.capturable_minor:
+        return False
+    return any(
+        op.kind is operation.kind
+        and op.parent_id == operation.parent_id
+        and op.status is OperationStatus.APPROVED
+        and op.reference == outcome.reference
+        and (not capture or op.amount_minor == outcome.amount_minor)
+        for op in payment.operations
+    )

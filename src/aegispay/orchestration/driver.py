@@ -21,7 +21,7 @@ from aegispay.domain.outcomes import (
     RequiresAction,
 )
 from aegispay.domain.payment import Operation, OperationStatus, Payment
-from aegispay.orchestration.engine import Engine, FollowUp, Known, NextAttempt
+from aegispay.orchestration.engine import AFTER_DOUBT, Engine, FollowUp, Known, NextAttempt
 from aegispay.resilience.deadline import Deadline
 from aegispay.storage.store import InFlight, Purpose
 
@@ -64,6 +64,12 @@ class Driver:
             if known is None:
                 outcome, row = await self._send(payment, operation, row, deadline, attempts)
                 known = Known(outcome, Evidence.REPLY)
+                if isinstance(outcome, NotSent) and (
+                    operation.compensates or operation.reason == AFTER_DOUBT
+                ):
+                    # Nobody waits for it and nobody else can do it, so it is tried again rather than given up.
+                    await engine.hand_over(payment, row, engine.settings.recovery_interval_s)
+                    break
             following = None
             if attempts is not None and _soft(known.outcome) and deadline.allows():
                 row = await engine.with_room(row)  # A raw card is turned into a token first, by a call.
