@@ -236,10 +236,35 @@ def test_a_card_is_good_through_its_last_month() -> None:
     assert not card.expired_at(0)
 
 
-@given(st.text("0123456789", min_size=11, max_size=18))
-def test_exactly_one_check_digit_fits(body: str) -> None:
+@given(st.text("0123456789", min_size=14, max_size=14), st.sampled_from(["4", "5"]))
+def test_exactly_one_check_digit_fits(body: str, scheme: str) -> None:
     """Luhn's promise: a number with one wrong last digit is never taken."""
-    assert sum(looks_like_pan(body + digit) for digit in "0123456789") == 1
+    number = f"4{body}" if scheme == "4" else f"51{body[1:]}"
+    assert sum(looks_like_pan(number + digit) for digit in "0123456789") == 1
+
+
+@pytest.mark.parametrize(
+    "number", ["4242424242424242", "5555555555554444", "378282246310005", "6011111111111117"]
+)
+def test_a_card_number_is_seen_within_a_text_and_however_it_is_spaced(number: str) -> None:
+    spaced = "-".join(number[i : i + 4] for i in range(0, len(number), 4))
+    for text in (number, f"card {number}, please", f"x{number}y", spaced, spaced.replace("-", " ")):
+        assert looks_like_pan(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1790000000000",
+        "1790000000123",
+        "order-20261123-000123456789",
+        "42424242424242424242424242",
+        "123456789012",
+        "4242424242424241",
+    ],
+)
+def test_order_numbers_timestamps_and_wrong_check_digits_are_no_cards(text: str) -> None:
+    assert not looks_like_pan(text)
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------

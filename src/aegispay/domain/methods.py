@@ -207,12 +207,30 @@ def _luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
+_DIGIT_RUN = re.compile(r"(?<![0-9])[0-9](?:[ -]?[0-9]){11,18}(?![0-9])")
+_MAYBE = re.compile(r"[0-9 -]{12}").search
+_LENGTHS = {
+    "visa": (13, 16, 19),
+    "mastercard": (16,),
+    "amex": (15,),
+    "rupay": (16,),
+}
+_LENGTHS_OTHERS = tuple(range(14, 20))
+
+
 def looks_like_pan(text: str) -> bool:
-    """Whether the text is, but for spaces and dashes, a number that could be a card's."""
-    if len(text) < 12 or not (text[0].isdigit() or text[0] in " -"):
+    """Whether a number that could be a card's stands in the text, written with or without spaces and dashes.
+
+    Only numbers with a card scheme's prefix, length and check digit count: order numbers and timestamps pass.
+    """
+    if len(text) < 12 or not _MAYBE(text):
         return False  # Most texts end here: this is asked of each text of each request.
-    digits = text.replace(" ", "").replace("-", "")
-    return 12 <= len(digits) <= 19 and digits.isascii() and digits.isdigit() and _luhn(digits)
+    for match in _DIGIT_RUN.finditer(text):
+        digits = match[0].replace(" ", "").replace("-", "")
+        brand = _brand(digits)
+        if brand != "unknown" and len(digits) in _LENGTHS.get(brand, _LENGTHS_OTHERS) and _luhn(digits):
+            return True
+    return False
 
 
 def _brand(number: str) -> str:
