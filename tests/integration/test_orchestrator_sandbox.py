@@ -140,6 +140,39 @@ async def test_a_fault_at_the_first_psp_never_makes_two_psps_take_the_money(
     assert len(charges) == (1 if payment.captured_minor else 0)
 
 
+@pytest.mark.parametrize("then", FaultKind)
+@pytest.mark.parametrize("first", [FaultKind.REPLY_LOST, FaultKind.LATE])
+async def test_a_second_fault_while_evidence_is_sought_changes_nothing(
+    world: World, first: FaultKind, then: FaultKind
+) -> None:
+    """A refused resend, above all, says nothing of the first send."""
+    world.sandbox.stripe.script([first, then], path="payment_intents")
+    result = await world.pay.charge(USD100, sandbox_token(), idempotency_key="k")
+    report = await world.audit()
+    assert report.ok, report
+    payment = await world.pay.get(result.payment_id)
+    # An error that Stripe keeps under the key shuts the late request out: proof, in time, that nothing was taken.
+    shut_out = (first, then) == (FaultKind.LATE, FaultKind.ERROR_KEPT_BEFORE)
+    tried = [operation.gateway for operation in payment.operations]
+    assert tried == (["stripe", "plainpay"] if shut_out else ["stripe"])
+    assert (payment.state, payment.captured_minor) == (PaymentState.SUCCEEDED, 100_00)
+
+
+async def test_a_request_that_lands_later_than_was_promised_is_kept_out_by_the_cancel(world: World) -> None:
+    """PlainPay's quiet period passes, the payment fails over, and only then does the first request arrive."""
+    world.sandbox.plainpay.set_plan(msgspec.structs.replace(PLAN, late_s=4 * QUIET_S))
+    world.sandbox.plainpay.script([FaultKind.LATE], path="/payments")
+    result = await world.pay.charge(
+        USD100, sandbox_token(), idempotency_key="k", gateway=("plainpay", "stripe")
+    )
+    assert [operation.gateway for operation in result.payment.operations] == ["plainpay", "stripe"]
+    assert result.is_success()
+    report = await world.audit()
+    assert report.ok, report
+    (charge,) = world.sandbox.bank.charges(result.payment_id)
+    assert charge.account == "stripe"
+
+
 # --- what else only the whole shows ----------------------------------------------------------------------------
 
 
