@@ -50,7 +50,6 @@ class Session:
         console = Console(
             file=sys.stdout,
             width=None if live else _WIDE,
-            color_system=None if plain else "auto",
             force_terminal=False if plain else None,
             highlight=False,
             markup=False,
