@@ -80,9 +80,10 @@ class Desk:
         if self._fleet.faults.hit("cancel_request"):
             at_s = self._loop.time() + self._random.random() ** 2 * 3.0
             self._loop.outside_at(at_s, task.cancel)
+        asked_at_s = self._loop.time()
         answer = await answered
         self._note(ask, f"is told {answer!r}")
-        self._oracle.answered(ask.scope, ask.key, ask.shape, answer)
+        self._oracle.answered(ask.scope, ask.key, ask.shape, answer, asked_at_s)
         return answer
 
     def _note(self, ask: Ask, text: str) -> None:

@@ -44,6 +44,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     late_share: float
     """Of what the quiet period leaves, the share that a request on its way may take; the look-up's lag may take the rest."""
     key_ttl_s: float
+    """How long a model PSP with keys keeps one; the Stripe face keeps them for 24 hours."""
     call_timeout_s: float
     answer_timeout_s: float
     lease_margin_s: float
@@ -91,6 +92,7 @@ def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) 
         }
         rates["lands_late"] = 0.25
     call_timeout_s = source.choice((2.0, 5.0, 10.0))
+    quiet_s = source.choice((30.0, 120.0, 600.0))
     return Options(
         seed=seed,
         mode=mode,
@@ -99,9 +101,9 @@ def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) 
         histories=source.randint(4, 12),
         safety_s=source.choice((30.0, 120.0, 600.0)),
         skew_s_max=source.choice((0.0, 0.0, 0.5, 2.0)),
-        quiet_s=source.choice((30.0, 120.0, 600.0)),
+        quiet_s=quiet_s,
         late_share=source.choice((0.5, 0.9, 1.0)),
-        key_ttl_s=86_400.0,
+        key_ttl_s=2 * quiet_s + source.choice((180.0, 3600.0, 86_400.0)),
         call_timeout_s=call_timeout_s,
         answer_timeout_s=source.choice((5.0, 30.0)),
         lease_margin_s=source.choice((1.0, 5.0)),

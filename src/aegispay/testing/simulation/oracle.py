@@ -13,7 +13,7 @@ import msgspec
 from aegispay.domain.errors import AegisPayError, IdempotencyConflict
 from aegispay.domain.events import Event, OperationKind
 from aegispay.domain.evolve import fold
-from aegispay.domain.payment import Payment, decode_payment, encode_payment
+from aegispay.domain.payment import OperationStatus, Payment, decode_payment, encode_payment
 from aegispay.domain.states import TERMINAL, PaymentState
 from aegispay.orchestration.results import Result
 from aegispay.sandbox.audit import audit
@@ -74,8 +74,10 @@ class Oracle:
         self._charges: dict[str, dict[tuple[str, str], _Charge]] = defaultdict(dict)
         self._moved: Counter[tuple[MovementKind, str]] = Counter()
         self._final: dict[str, tuple[str, bytes]] = {}
+        self._final_at_s: dict[str, float] = {}
         self._payment_of: dict[str, str] = {}
         self._shapes: dict[str, str] = {}
+        self._accepted: set[str] = set()
         self._failed_payments: set[str] = set()
         self._failed_operations: set[str] = set()
         self._requests: dict[tuple[str, str], tuple[str, bytes]] = {}
@@ -149,21 +151,34 @@ class Oracle:
         self._check_amounts(payment)
 
     def _check_amounts(self, payment: Payment) -> None:
-        if payment.review is not None:
+        """I9: added up here, operation by operation, for the payment's own sums may be what is wrong."""
+        if payment.review is not None or not self._strict:
             return
-        captures = payment.captured_minor + payment.reserved(OperationKind.CAPTURE)
-        refunds = payment.refunded_minor + payment.reserved(OperationKind.REFUND)
-        if refunds > payment.captured_minor or captures + payment.released_minor > max(
-            payment.authorized_minor, 0
+        sums: Counter[tuple[OperationKind, bool]] = Counter()
+        for operation in payment.operations:
+            if not operation.compensates and (
+                operation.unfinished or operation.status is OperationStatus.APPROVED
+            ):
+                sums[operation.kind, operation.unfinished] += operation.amount_minor
+        captured = sums[OperationKind.CAPTURE, False] + sums[OperationKind.CHARGE, False]
+        to_capture = captured + sums[OperationKind.CAPTURE, True]
+        to_refund = sums[OperationKind.REFUND, False] + sums[OperationKind.REFUND, True]
+        authorized = max(payment.authorized_minor, captured if payment.captured_minor else 0)
+        if to_refund > payment.captured_minor or (
+            to_capture > authorized and not sums[OperationKind.CHARGE, True]
         ):
             self.violated(
-                "I9", f"{payment.id}: {refunds} to refund, {captures} to capture, of {payment.captured_minor}"
+                "I9",
+                f"{payment.id}: {to_refund} refunded or to refund of {payment.captured_minor},"
+                f" {to_capture} captured or to capture of {authorized}",
             )
 
     # --- what clients are told -------------------------------------------------------------------------------
 
-    def answered(self, scope: str, key: str, shape: str, answer: Result | AegisPayError | str) -> None:
-        """A client was told something."""
+    def answered(
+        self, scope: str, key: str, shape: str, answer: Result | AegisPayError | str, asked_at_s: float
+    ) -> None:
+        """A client was told something, in answer to a request made at `asked_at_s`."""
         if isinstance(answer, str):
             return
         first_shape = self._shapes.setdefault(key, shape)
@@ -175,14 +190,17 @@ class Oracle:
             self.violated("I8", f"{key}: another request was answered {answer!r}")
             return
         payment_id = answer.payment_id
+        self._accepted.add(key)
         if scope == "payment" and self._payment_of.setdefault(key, payment_id) != payment_id:
             self.violated("I8", f"{key} stands for {self._payment_of[key]} and {payment_id}")
         if answer.is_pending() or answer.requires_action():
-            if key in self._final:
+            # A request that was under way when another got the final answer may still be told to ask again.
+            if key in self._final and self._final_at_s[key] < asked_at_s:
                 self.violated("I8", f"{key} was answered for good, and now {answer!r}")
             return
         told = (type(answer).__name__, answer.to_json())
         before = self._final.setdefault(key, told)
+        self._final_at_s.setdefault(key, self._loop.time())
         if before != told:
             self.violated("I8", f"{key} was answered {before} and then {told}")
         elif before is told:
@@ -218,6 +236,16 @@ class Oracle:
             if moved:
                 self.violated("I4", f"{scope} {operation.id} was told as failed, and the bank moved it")
 
+    def repeated(self, scope: str, key: str, answer: Result | AegisPayError | str) -> None:
+        """The same request once more, when all has ended: what was accepted once has an answer now (I8, I15)."""
+        if isinstance(answer, str):
+            self.violated("I15", f"{key} gets no answer although nothing fails any more")
+        elif isinstance(answer, AegisPayError):
+            if key in self._accepted:
+                self.violated("I8", f"{key} had an answer, and now {answer!r}")
+        elif answer.is_pending() and answer.payment.state is not PaymentState.NEEDS_REVIEW:
+            self.violated("I15", f"{key} is still {answer!r}")
+
     # --- at the end ------------------------------------------------------------------------------------------
 
     def open_work(self) -> list[str]:
@@ -252,6 +280,14 @@ class Oracle:
                 )
         if (payment.id, len(events) + 1) in self._seen:
             self.violated("I5", f"{payment.id} has lost acknowledged events")
+
+    def check_reviews(self, payments: list[Payment]) -> None:
+        """Nobody is asked to look at what evidence could have settled: here every PSP keeps what it promises."""
+        for payment in payments:
+            review = payment.review or ""
+            policy = review in ("", "succeeded_after_doubt") or review.startswith("reversal_refused")
+            if self._strict and not policy:
+                self.violated("I15", f"{payment.id} was handed to a person: {payment.review}")
 
     def check_books(self, payments: list[Payment]) -> None:
         """I10: our books against the bank's."""

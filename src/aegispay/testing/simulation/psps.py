@@ -122,8 +122,8 @@ class ModelSide:
         self._capabilities = Capabilities(
             multi_capture=True,
             stable_key=keyed,
-            # Declared an hour shorter than it is, as an adapter must: clocks differ and requests dawdle.
-            stable_key_ttl_s=options.key_ttl_s - 3600.0 if keyed else 0.0,
+            # Declared shorter than it is, as an adapter must: clocks differ, and a resend may be on its way for long.
+            stable_key_ttl_s=options.key_ttl_s - options.quiet_s - 120.0 if keyed else 0.0,
             lookup_by_reference=True,
             lookup_quiet_s=options.quiet_s,
             cancel_by_reference=cancels,
@@ -163,7 +163,10 @@ def _budget_s(options: Options, capabilities: Capabilities) -> float:
 
 def late_s_max(options: Options, capabilities: Capabilities) -> float:
     """How long a request may be on its way: within the declared quiet period, unless the mode breaks that promise."""
-    if options.mode is Mode.LATE and not capabilities.stable_key and not capabilities.cancel_by_reference:
+    if capabilities.cancel_by_reference:
+        # Such a PSP need not promise when a request lands: it refuses what comes after the cancel.
+        return 2 * capabilities.lookup_quiet_s
+    if options.mode is Mode.LATE and not capabilities.stable_key:
         return 2 * capabilities.lookup_quiet_s
     return _budget_s(options, capabilities) * options.late_share
 
@@ -172,6 +175,7 @@ def lag_s(world: World, capabilities: Capabilities) -> float:
     """How far a look-up is behind now."""
     if not world.faults.rate("lookup_lags"):
         return 0.0
+    world.faults.fire("lookup_lags")
     return _budget_s(world.options, capabilities) * (1 - world.options.late_share)
 
 
@@ -179,7 +183,7 @@ def stripe_side(world: World) -> FaceSide:
     """The real Stripe adapter over the sandbox's Stripe face."""
 
     def face(bank: Bank, clock: Clock, seed: int) -> Psp:
-        return StripePsp(bank, clock=clock, seed=seed, key_ttl_s=world.options.key_ttl_s)
+        return StripePsp(bank, clock=clock, seed=seed, search_lag_s=0.0)
 
     def gateway(transport: Transport, clock: Clock) -> Gateway:
         return StripeGateway(

@@ -121,7 +121,9 @@ def _fail(summary: Summary, seed: int, violations: list[str]) -> None:
     summary.failed += 1
     if len(summary.failures) < FAILURES_KEPT_MAX:
         summary.failures.append(
-            Failure(seed=seed, mode=summary.mode, violations=violations, replay=replay_command(seed, summary.mode))
+            Failure(
+                seed=seed, mode=summary.mode, violations=violations, replay=replay_command(seed, summary.mode)
+            )
         )
 
 
