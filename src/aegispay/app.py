@@ -131,12 +131,14 @@ class AegisPay:
             return
         self._started = False
         self._orchestrator.running = False
-        await self._worker.stop()
-        await self._orchestrator.inbound.stop()
-        await self._orchestrator.flights.close(grace_s)
-        for gateway in self.registry:
-            await gateway.aclose()
-        await self.store.close()
+        try:
+            await self._worker.stop()
+            await self._orchestrator.inbound.stop()
+            await self._orchestrator.flights.close(grace_s)
+            for gateway in self.registry:
+                await gateway.aclose()
+        finally:
+            await self.store.close()
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -395,6 +395,11 @@ async def test_the_merchants_policy_decides_what_a_success_after_doubt_becomes(
     await pay.charge(USD100, "tok_ok", idempotency_key="k", timeout_s=0.05)
     await world.recover(pay)
     assert (await world.check_books(pay))[0].state is state
+    again = await (await world.instance()).charge(USD100, "tok_ok", idempotency_key="k", timeout_s=0.05)
+    assert again.is_success() is (policy is DoubtPolicy.HOLD), (
+        "nobody ships on a success whose money goes back"
+    )
+    assert again.is_failure() is (policy is DoubtPolicy.REVERSE)
 
 
 async def test_an_amount_that_differs_goes_to_review(make_world: Make) -> None:

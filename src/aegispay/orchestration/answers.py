@@ -12,7 +12,7 @@ from aegispay.domain.payment import ACTION_AGAIN, Operation, OperationStatus, Pa
 from aegispay.domain.states import PaymentState
 from aegispay.orchestration.engine import Engine
 from aegispay.orchestration.flights import Flight, Flights, conflict
-from aegispay.orchestration.results import Result, operation_result, payment_result, pending
+from aegispay.orchestration.results import Result, given_back, operation_result, payment_result, pending
 from aegispay.resilience.deadline import Deadline
 from aegispay.resilience.retry import RetryPolicy
 from aegispay.storage.store import Claim
@@ -51,8 +51,9 @@ class Answers:
 
     async def of(self, payment: Payment, claim: Claim) -> Result:
         """The answer for a claim. A final one is that of the version which made it final, whatever came later."""
+        back = given_back(payment)
         if claim.scope == "payment":
-            version = payment.answered_version
+            version = back.concluded_version if back else payment.answered_version
         else:
             operation = payment.operation(claim.operation_id)
             version = _concluded_version(payment, operation) if operation else 0

@@ -21,7 +21,8 @@ from aegispay.domain.outcomes import (
     RequiresAction,
 )
 from aegispay.domain.payment import Operation, OperationStatus, Payment
-from aegispay.orchestration.engine import AFTER_DOUBT, Engine, FollowUp, Known, NextAttempt
+from aegispay.orchestration.engine import Engine, FollowUp, Known, NextAttempt
+from aegispay.orchestration.settings import AFTER_DOUBT
 from aegispay.resilience.deadline import Deadline
 from aegispay.storage.store import InFlight, Purpose
 

@@ -32,7 +32,7 @@ from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found, Gateway, GatewayCall, Lookup, LookupFailed, NotFound
 from aegispay.gateways.registry import GatewayRegistry
 from aegispay.orchestration.journal import Draft, Journal
-from aegispay.orchestration.settings import Settings
+from aegispay.orchestration.settings import AFTER_DOUBT, Settings
 from aegispay.ports import Ports
 from aegispay.storage.store import Guard, InFlight, Purpose, Store
 
@@ -44,8 +44,6 @@ _FENCE_STEP = 1_000_000
 _HARD_TIMEOUT_MARGIN_S = 1.0
 WEAK_EVIDENCE = "not_found"
 """The reason of a `NotSent` that rests on a look-up which found nothing."""
-AFTER_DOUBT = "succeeded_after_doubt"
-"""The reason of what a policy makes follow a success that was in doubt."""
 
 
 FollowUp = cmd.StartVoid | cmd.StartRefund | cmd.RequestReview
@@ -225,6 +223,9 @@ class Engine:
         """
         for _ in range(_RECORD_TRIES_MAX):
             draft = self.journal.draft(payment)
+            if isinstance(follow, cmd.RequestReview) and isinstance(outcome, Approved):
+                # Before the approval, so that it is no answer until a person has decided.
+                draft.apply(follow)
             learnt = draft.apply(
                 cmd.RecordOutcome(
                     operation_id=row.operation_id,

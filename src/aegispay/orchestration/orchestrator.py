@@ -9,7 +9,7 @@ from __future__ import annotations
 from aegispay.domain import commands as cmd
 from aegispay.domain.errors import (
     AegisPayError,
-    InvalidPaymentMethod,
+    GatewayUnreachable,
     NotRunning,
     StaleFence,
 )
@@ -108,7 +108,9 @@ class Orchestrator:
             attempts = RemainingAttempts(self.candidates, request, names, self.ports.ids)
             first = await attempts.take()
             if first is None:
-                raise InvalidPaymentMethod("no gateway could take the payment method.")
+                raise GatewayUnreachable(
+                    "no gateway could be asked to take the card; nothing was charged.", hint="Try again."
+                )
         except Exception:
             # What was answered before stays answered, whatever the hooks and gateways say today.
             claim = await self.store.find_claim(digest)

@@ -20,9 +20,9 @@ from aegispay.domain.payment import Operation, OperationStatus, Payment, settled
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found, Lookup, LookupFailed, NotFound
 from aegispay.orchestration.driver import Driver
-from aegispay.orchestration.engine import AFTER_DOUBT, Engine, FollowUp, Known
+from aegispay.orchestration.engine import Engine, FollowUp, Known
 from aegispay.orchestration.inbound import Inbound
-from aegispay.orchestration.settings import DoubtPolicy
+from aegispay.orchestration.settings import AFTER_DOUBT, DoubtPolicy
 from aegispay.resilience.deadline import Deadline
 from aegispay.storage.store import Guard, InFlight, Purpose
 
@@ -195,7 +195,7 @@ class RecoveryWorker:
         if policy is DoubtPolicy.HOLD or not operation.attempt or not isinstance(known.outcome, Approved):
             return None
         if policy is DoubtPolicy.REVIEW:
-            return cmd.RequestReview(reason=AFTER_DOUBT, operation_id=operation.id)
+            return cmd.RequestReview(reason=AFTER_DOUBT)
         operation_id = self._engine.new_operation_id()
         if operation.kind is OperationKind.CHARGE:
             return cmd.StartRefund(operation_id=operation_id, reason=AFTER_DOUBT)

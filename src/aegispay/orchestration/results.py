@@ -11,6 +11,7 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import DeclineCategory, NextAction
 from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.domain.states import PAID, PaymentState
+from aegispay.orchestration.settings import AFTER_DOUBT
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _GOOD = PAID | {PaymentState.AUTHORIZED, PaymentState.DISPUTED}
@@ -172,10 +173,25 @@ def pending(payment: Payment, operation: Operation | None, code: str) -> Pending
     return Pending(payment, operation, ResultError(code=code, message=_PENDING_MESSAGES[code]))
 
 
+def given_back(payment: Payment) -> Operation | None:
+    """The refund or void that the merchant's policy started for a success that had been in doubt."""
+    for operation in payment.operations:
+        if operation.reason == AFTER_DOUBT:
+            return operation
+    return None
+
+
 def payment_result(payment: Payment, operation: Operation | None = None) -> Result:
     """The answer to a charge, authorize or completed action, from the payment's state."""
     state = payment.state
     shown = operation or payment.winner or payment.first_operation
+    back = given_back(payment)
+    if back is not None:
+        # Nobody may ship on a success whose money goes back.
+        if back.status is OperationStatus.APPROVED:
+            message = "It succeeded after its outcome had been in doubt, and was given back."
+            return Failed(payment, shown, ResultError(code="reversed_after_doubt", message=message))
+        return pending(payment, shown, "needs_review" if state is PaymentState.NEEDS_REVIEW else "in_doubt")
     if state in _GOOD:
         return Success(payment, shown)
     if state in _BAD:

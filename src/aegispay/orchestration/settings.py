@@ -9,6 +9,9 @@ import msgspec
 from aegispay.domain.errors import ConfigError
 from aegispay.resilience.retry import RetryPolicy
 
+AFTER_DOUBT = "succeeded_after_doubt"
+"""The reason of what a policy makes follow a success that was in doubt."""
+
 
 class DoubtPolicy(StrEnum):
     """What happens when recovery finds that a payment in doubt had succeeded, after its caller has gone."""
