@@ -5,6 +5,8 @@ It keeps no state between calls and never retries; what to do about a doubt is t
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from aegispay.domain.events import OperationKind
 from aegispay.domain.methods import Card
 from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, InDoubt, NotSent, Outcome
@@ -14,8 +16,10 @@ from aegispay.gateways.http import HttpReply, Transport
 from aegispay.gateways.stripe import replies, requests
 from aegispay.gateways.stripe.client import Deadline, StripeClient
 from aegispay.gateways.stripe.lookup import StripeLookup
+from aegispay.gateways.stripe.webhooks import StripeWebhooks
 from aegispay.gateways.stripe.wire_types import Identified, Intent
 from aegispay.gateways.transport import AiohttpTransport
+from aegispay.gateways.webhooks import GatewayEvent
 from aegispay.ports import Clock, SystemClock
 
 API_VERSION = "2024-06-20"
@@ -38,6 +42,7 @@ class StripeGateway(Gateway):
         *,
         base_url: str = "https://api.stripe.com",
         transport: Transport | None = None,
+        webhook_secrets: Sequence[str] = (),
         api_version: str = API_VERSION,
         multi_capture: bool = False,
         search: bool = True,
@@ -49,8 +54,9 @@ class StripeGateway(Gateway):
 
         `multi_capture`: Stripe has enabled multicapture for the account. `search=False`: the account has no search
         API (India); look-ups then read lists only. `lookup_quiet_s` is for a sandbox whose search does not lag:
-        against the real Stripe, a shorter time than the default lets a look-up miss a charge. A `transport` that
-        is passed in is the caller's to close.
+        against the real Stripe, a shorter time than the default lets a look-up miss a charge. `webhook_secrets`:
+        the signing secrets (whsec_...) of the webhook endpoint, every active one while they are rolled. A
+        `transport` that is passed in is the caller's to close.
         """
         self.name = name
         self._own_transport: AiohttpTransport | None = None
@@ -59,6 +65,7 @@ class StripeGateway(Gateway):
         client = StripeClient(api_key, base_url, api_version, transport)
         self._client = client
         self._lookup = StripeLookup(client, multi_capture=multi_capture, search=search)
+        self._webhooks = StripeWebhooks(webhook_secrets)
         self._multi_capture = multi_capture
         self._clock: Clock = clock or SystemClock()
         self.capabilities = Capabilities(
@@ -189,6 +196,9 @@ class StripeGateway(Gateway):
         if isinstance(outcome, Declined | NotSent):
             return outcome
         return NotSent(reason=getattr(outcome, "reason", "failed"))
+
+    def parse_webhook(self, headers: Mapping[str, str], body: bytes, now_us: int) -> list[GatewayEvent]:
+        return self._webhooks.parse(headers, body, now_us)
 
     async def health(self, timeout_s: float = 5.0) -> Health:
         begin_s = self._clock.monotonic_s()

@@ -1,0 +1,268 @@
+"""Stripe's webhooks: the signature verified first, then the event read. Pure; applying it is not its business.
+
+The object in an event is a snapshot of the time when the event was made; events come out of order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from aegispay.domain.errors import ConfigError
+from aegispay.domain.events import OperationKind
+from aegispay.domain.money import Money
+from aegispay.domain.outcomes import Approved, InDoubt, Outcome
+from aegispay.gateways.credentials import checked_secret, header_of
+from aegispay.gateways.gateway import GatewayCall
+from aegispay.gateways.stripe.amounts import from_stripe
+from aegispay.gateways.stripe.replies import intent_outcome, refund_outcome
+from aegispay.gateways.stripe.requests import OPERATION_KEY, PAYMENT_KEY
+from aegispay.gateways.stripe.wire_types import Charge, Intent, StripeRefund
+from aegispay.gateways.webhooks import (
+    WEBHOOK_BODY_BYTES_MAX,
+    WEBHOOK_TOLERANCE_S,
+    DisputeNews,
+    GatewayEvent,
+    WebhookRejected,
+)
+
+SIGNATURES_MAX = 16
+"""A header with more signatures than this is not Stripe's."""
+INTENT_EVENTS = frozenset(
+    f"payment_intent.{what}"
+    for what in (
+        "amount_capturable_updated",
+        "canceled",
+        "payment_failed",
+        "processing",
+        "requires_action",
+        "succeeded",
+    )
+)
+REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed", "charge.refund.updated"})
+DISPUTE_EVENTS = frozenset({"charge.dispute.created", "charge.dispute.closed"})
+_DECIDED = {"won": True, "warning_closed": True, "lost": False}
+_TIME = re.compile(r"\d{1,12}", re.ASCII)
+
+
+class _Data(msgspec.Struct):
+    object: msgspec.Raw = msgspec.Raw()
+
+
+class _Event(msgspec.Struct):
+    id: str
+    type: str = ""
+    created: int = 0
+    data: _Data | None = None
+
+
+class _IntentSnapshot(Intent):
+    capture_method: str = ""
+
+
+class _RefundSnapshot(msgspec.Struct):
+    id: str
+    status: str | None = None
+    amount: int = 0
+    currency: str = ""
+    metadata: dict[str, object] | None = None
+    """Null on refunds that were not made by this adapter, so the struct of the replies does not fit."""
+    failure_reason: str | None = None
+    payment_intent: str | None = None
+    charge: str | None = None
+
+    def plain(self) -> StripeRefund:
+        return StripeRefund(
+            id=self.id,
+            status=self.status,
+            amount=self.amount,
+            currency=self.currency,
+            failure_reason=self.failure_reason,
+        )
+
+
+class _Dispute(msgspec.Struct):
+    id: str
+    status: str = ""
+    reason: str = ""
+    amount: int = 0
+    currency: str = ""
+    payment_intent: str | None = None
+    charge: str | None = None
+
+
+class StripeWebhooks:
+    """Verifies and reads webhooks with the signing secrets of one endpoint; several while they are rolled."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        """Raises `ConfigError` for a secret that cannot be right."""
+        if isinstance(secrets, str):
+            raise ConfigError("webhook_secrets is a list of texts, each like whsec_...")
+        self._secrets = tuple(checked_secret("a Stripe webhook secret", secret, 255) for secret in secrets)
+
+    def parse(self, headers: Mapping[str, str], body: bytes, now_us: int) -> list[GatewayEvent]:
+        if not self._secrets:
+            raise ConfigError("no webhook secret is configured for Stripe.", hint="Pass webhook_secrets.")
+        if len(body) > WEBHOOK_BODY_BYTES_MAX:
+            raise WebhookRejected("too_large")
+        self._verify(header_of(headers, "stripe-signature"), body, now_us)
+        return read_event(body)
+
+    def _verify(self, header: str | None, body: bytes, now_us: int) -> None:
+        """Signature first, then the time that it covers, which must lie near now on either side."""
+        if not header:
+            raise WebhookRejected("missing_signature")
+        fields = [part.strip().partition("=") for part in header.split(",")]
+        times = [value for name, _, value in fields if name == "t"]
+        given = [value for name, _, value in fields if name == "v1"]
+        if not given:
+            raise WebhookRejected("missing_signature")
+        if len(times) != 1 or not _TIME.fullmatch(times[0]) or len(given) > SIGNATURES_MAX:
+            raise WebhookRejected("malformed")
+        text = times[0].encode() + b"." + body
+        found = False
+        for secret in self._secrets:
+            expected = hmac.digest(secret.reveal().encode(), text, hashlib.sha256).hex().encode()
+            for one in given:
+                found |= hmac.compare_digest(expected, one.encode())
+        if not found:
+            raise WebhookRejected("signature")
+        if abs(now_us - int(times[0]) * 1_000_000) > WEBHOOK_TOLERANCE_S * 1_000_000:
+            raise WebhookRejected("stale")
+
+
+def read_event(body: bytes) -> list[GatewayEvent]:
+    """The news in a verified event."""
+    try:
+        event = msgspec.json.decode(body, type=_Event)
+        if event.data is None:
+            return []
+        raw = bytes(event.data.object)
+        if event.type in INTENT_EVENTS:
+            return [_of_intent(event, msgspec.json.decode(raw, type=_IntentSnapshot))]
+        if event.type in REFUND_EVENTS:
+            return [_of_refund(event, msgspec.json.decode(raw, type=_RefundSnapshot))]
+        if event.type in DISPUTE_EVENTS:
+            return _of_dispute(event, msgspec.json.decode(raw, type=_Dispute))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise WebhookRejected("malformed") from None
+    return []
+
+
+def _head(event: _Event, metadata: dict[str, object], currency: str) -> GatewayEvent:
+    payment, operation = metadata.get(PAYMENT_KEY), metadata.get(OPERATION_KEY)
+    return GatewayEvent(
+        id=event.id,
+        type=event.type,
+        at_us=event.created * 1_000_000,
+        payment_id=payment if isinstance(payment, str) else None,
+        operation_id=operation if isinstance(operation, str) else None,
+        currency=currency.upper() or None,
+    )
+
+
+def _stand_in(kind: OperationKind, currency: str) -> GatewayCall | None:
+    """What the reading of an answer needs to know of a call: here only the currency. None for one that is not ISO's."""
+    try:
+        amount = Money(1, currency.upper())
+    except Exception:  # noqa: BLE001 - an unknown currency, in whichever way it is refused
+        return None
+    return GatewayCall(
+        kind=kind,
+        operation_id="",
+        gateway_key="",
+        payment_id="",
+        merchant_id="",
+        amount=amount,
+        timeout_s=0.0,
+    )
+
+
+def _amount(amount: int, currency: str) -> int | None:
+    try:
+        return from_stripe(amount, currency.upper())
+    except Exception:  # noqa: BLE001 - a currency or an amount that we cannot express; the event itself is genuine
+        return None
+
+
+def _of_intent(event: _Event, intent: _IntentSnapshot) -> GatewayEvent:
+    manual = intent.capture_method == "manual"
+    kind = OperationKind.AUTHORIZE if manual else OperationKind.CHARGE
+    head = msgspec.structs.replace(
+        _head(event, intent.metadata, intent.currency),
+        reference=intent.id,
+        payment_reference=intent.id,
+        amount_minor=_amount(intent.amount, intent.currency),
+        kind=kind,
+    )
+    if manual and intent.status == "succeeded":
+        return _of_capture(head, intent)
+    if intent.status == "canceled":
+        released = _amount(intent.amount - (intent.amount_received or 0), intent.currency)
+        outcome = None if released is None else Approved(reference=intent.id, amount_minor=released)
+        # The intent carries the mark of the operation that made it, not of the one that canceled it.
+        return _with(head, outcome, kind=OperationKind.VOID, operation_id=None, amount_minor=released)
+    call = _stand_in(kind, intent.currency)
+    if call is None or (manual and intent.amount_received):
+        # Between several captures an intent says neither what was authorised nor what this capture took.
+        return _with(head, None)
+    return _with(head, intent_outcome(intent, call, kind))
+
+
+def _of_capture(head: GatewayEvent, intent: _IntentSnapshot) -> GatewayEvent:
+    """An authorisation that has been captured. Of several captures the intent knows the sum only."""
+    received = _amount(intent.amount_received or 0, intent.currency)
+    charge = intent.latest_charge
+    reference = (charge.id if isinstance(charge, Charge) else charge) or intent.id
+    several = any(key.startswith("op_") for key in intent.metadata)
+    outcome = None if several or not received else Approved(reference=reference, amount_minor=received)
+    return _with(
+        head,
+        outcome,
+        kind=OperationKind.CAPTURE,
+        operation_id=None,
+        reference=reference,
+        amount_minor=received,
+    )
+
+
+def _of_refund(event: _Event, refund: _RefundSnapshot) -> GatewayEvent:
+    call = _stand_in(OperationKind.REFUND, refund.currency)
+    head = msgspec.structs.replace(
+        _head(event, refund.metadata or {}, refund.currency),
+        kind=OperationKind.REFUND,
+        reference=refund.id,
+        payment_reference=refund.payment_intent or refund.charge,
+        amount_minor=_amount(refund.amount, refund.currency),
+    )
+    return _with(head, None if call is None else refund_outcome(refund.plain(), call))
+
+
+def _of_dispute(event: _Event, dispute: _Dispute) -> list[GatewayEvent]:
+    opened = event.type == "charge.dispute.created"
+    won = None if opened else _DECIDED.get(dispute.status)
+    if not opened and won is None:
+        return []
+    amount = _amount(dispute.amount, dispute.currency)
+    head = msgspec.structs.replace(
+        _head(event, {}, dispute.currency),
+        reference=dispute.id,
+        payment_reference=dispute.payment_intent or dispute.charge,
+        amount_minor=amount,
+    )
+    if amount is None:
+        return [_with(head, None)]
+    news = DisputeNews(
+        reference=dispute.id, amount_minor=amount, opened=opened, won=won, reason=dispute.reason[:64]
+    )
+    return [msgspec.structs.replace(head, dispute=news)]
+
+
+def _with(head: GatewayEvent, outcome: Outcome | None, **changes: object) -> GatewayEvent:
+    """The event with its outcome; one that settles nothing asks for a look-up."""
+    settled = None if isinstance(outcome, InDoubt) else outcome
+    return msgspec.structs.replace(head, outcome=settled, must_look_up=settled is None, **changes)
