@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from aegispay.testing.postgres import ExternalServer, PostgresServer, throwaway_postgres
+
+# No test asserts on time, hypothesis' own examples included: the machine may be busy.
+settings.register_profile("aegispay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("aegispay")
 
 
 @pytest.fixture(scope="session")
