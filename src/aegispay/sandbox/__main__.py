@@ -60,6 +60,7 @@ async def _serve(options: argparse.Namespace) -> None:
             "plainpay_url": sandbox.plainpay_url,
             "plainpay_key": sandbox.plainpay_key,
             "control_url": control,
+            "urls": {name: face.url for name, face in sandbox.faces.items()},
             "bank": options.bank,
             "pid": os.getpid(),
         }

@@ -65,6 +65,7 @@ class SandboxProcess:
             self.settings,
             stripe_port=urlsplit(self.stripe_url).port or 0,
             plainpay_port=urlsplit(self.plainpay_url).port or 0,
+            more_ports={name: urlsplit(self.url(name)).port or 0 for name in self.settings.more_psps},
         )
         self.bank = Bank(self.path, readonly=True)
 
@@ -126,6 +127,10 @@ class SandboxProcess:
     @property
     def plainpay_key(self) -> str:
         return str(self._ready["plainpay_key"])
+
+    def url(self, face: str) -> str:
+        """Where a face listens, by its PSP's name."""
+        return str(self._ready["urls"][face])
 
     @property
     def control_url(self) -> str:

@@ -1,4 +1,4 @@
-"""The sandbox: a bank with books of its own and two PSPs in front of it, on loopback, in this process.
+"""The sandbox: a bank with books of its own and PSPs in front of it, on loopback, in this process.
 
 `SandboxProcess` in `process.py` runs the same in a process of its own.
 """
@@ -18,6 +18,7 @@ from aegispay.sandbox.control import Control
 from aegispay.sandbox.face import Face
 from aegispay.sandbox.faults import NO_FAULTS, FaultPlan, FaultShell
 from aegispay.sandbox.plainpay_face import PlainPayPsp
+from aegispay.sandbox.psps import MAKERS, ServedPsp
 from aegispay.sandbox.stripe_face import StripePsp
 
 
@@ -37,6 +38,10 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     stripe_port: int = 0
     plainpay_port: int = 0
     """0: chosen by the kernel."""
+    more_psps: tuple[str, ...] = ()
+    """Names of further PSPs to open, of `aegispay.sandbox.psps.MAKERS`."""
+    more_ports: dict[str, int] = msgspec.field(default_factory=dict)
+    """Their ports; any where none is given."""
 
 
 class Sandbox:
@@ -87,6 +92,14 @@ class Sandbox:
         await self.plainpay.start(chosen.plainpay_port)
         self.stripe_psp.base_url = self.stripe.url
         self.plainpay_psp.base_url = self.plainpay.url
+        self.psps: dict[str, ServedPsp] = {}
+        """The further PSPs, by name."""
+        self._more: dict[str, Face] = {}
+        for name in chosen.more_psps:
+            psp = self.psps[name] = MAKERS[name](self.bank, self._clock, self._seed)
+            face = self._more[name] = Face(FaultShell(psp, self._clock, self._faults), self._clock)
+            await face.start(chosen.more_ports.get(name, 0))
+            psp.base_url = face.url
 
     async def start_control(self, port: int = 0) -> str:
         """Opens the control port, by which another process drives faults and reads the books; returns its URL."""
@@ -96,10 +109,9 @@ class Sandbox:
     async def aclose(self) -> None:
         if self._control is not None:
             await self._control.aclose()
-        await self.stripe.aclose()
-        await self.plainpay.aclose()
-        self.stripe.shell.clear()
-        self.plainpay.shell.clear()
+        for face in self.faces.values():
+            await face.aclose()
+            face.shell.clear()
         await self.settle()
         self.bank.close()
 
@@ -138,10 +150,10 @@ class Sandbox:
 
     @property
     def faces(self) -> dict[str, Face]:
-        return {"stripe": self.stripe, "plainpay": self.plainpay}
+        return {"stripe": self.stripe, "plainpay": self.plainpay, **self._more}
 
     def set_faults(self, plan: FaultPlan) -> None:
-        """Random faults at both faces."""
+        """Random faults at every face."""
         for face in self.faces.values():
             face.set_plan(plan)
 

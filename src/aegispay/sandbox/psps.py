@@ -1,0 +1,27 @@
+"""The sandbox's further PSPs by name: how each is made over the bank.
+
+`Sandbox` opens a port for every one that its settings name. A PSP is loaded only where it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from aegispay.ports import Clock
+from aegispay.sandbox.bank import Bank
+from aegispay.sandbox.webhooks import Outbox
+from aegispay.sandbox.wire import Psp
+
+
+class ServedPsp(Psp, Protocol):
+    """A PSP that knows where it listens, for the pages that it sends payers to, and that has notices to send."""
+
+    base_url: str
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+
+MAKERS: dict[str, Callable[[Bank, Clock, int | None], ServedPsp]] = {}
+"""Each maker gives a test account with the keys that its class has by default."""
