@@ -1,4 +1,4 @@
-"""A deterministic simulation of AegisPay: seeded scheduling, virtual time, faults, and an oracle that reads the bank's books."""
+"""A deterministic simulation of AegisPay: seeded scheduling, virtual time, faults, and an oracle over the bank's books."""
 
 from aegispay.testing.simulation.options import Mode, Options
 from aegispay.testing.simulation.oracle import Violation

@@ -72,7 +72,8 @@ class Chaos:
 
     def _long_stall(self) -> None:
         """Hours pass, past a PSP's key expiry perhaps: for one instance, or for all of them."""
-        seconds = self._random.choice((3600.0, DAY_S + 3600.0)) * self._random.random()
+        key_ttl_s = self._fleet.options.key_ttl_s
+        seconds = self._random.choice((3600.0, DAY_S + 3600.0, 1.5 * key_ttl_s)) * self._random.random()
         victim = self._victim()
         victims = list(self._fleet.living.values()) if self._random.random() < 0.5 else [victim]
         for one in victims:

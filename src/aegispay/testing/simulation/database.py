@@ -74,6 +74,10 @@ class Database:
         rows = self.connection.execute("SELECT digest, scope, hex(payment_id) FROM claim ORDER BY digest")
         return [(row[0], row[1], f"pay_{row[2].lower()}") for row in rows]
 
+    def has_claim(self, digest: bytes) -> bool:
+        found = self.connection.execute("SELECT 1 FROM claim WHERE digest = ?", (digest,)).fetchone()
+        return found is not None
+
     def close(self) -> None:
         self.connection.close()
 

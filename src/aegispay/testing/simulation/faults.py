@@ -6,7 +6,15 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 
-INSTANCE = ("crash_at_port", "crash_any_time", "stall", "long_stall", "cancel_request", "clock_jump")
+INSTANCE = (
+    "crash_at_port",
+    "crash_any_time",
+    "stall_at_port",
+    "stall",
+    "long_stall",
+    "cancel_request",
+    "clock_jump",
+)
 DATABASE = ("commit_lost", "commit_acknowledgement_lost", "database_away")
 NETWORK = (
     "connection_refused",
@@ -32,15 +40,16 @@ KINDS = (*INSTANCE, *DATABASE, *NETWORK, *PSP, *WEBHOOK)
 
 _RATE_MAX: Mapping[str, float] = {
     # Per port call, per commit or per request; the rest is drawn per minute of virtual time.
-    "crash_at_port": 0.01,
+    "crash_at_port": 0.015,
+    "stall_at_port": 0.04,
     "commit_lost": 0.05,
     "commit_acknowledgement_lost": 0.05,
-    **dict.fromkeys(NETWORK, 0.12),
-    "error_kept_before": 0.04,
-    "error_kept_after": 0.04,
+    **dict.fromkeys(NETWORK, 0.2),
+    "error_kept_before": 0.06,
+    "error_kept_after": 0.06,
     "crash_any_time": 1.0,
     "stall": 1.0,
-    "long_stall": 0.3,
+    "long_stall": 0.6,
     "cancel_request": 0.15,
     "clock_jump": 0.3,
     "database_away": 0.6,

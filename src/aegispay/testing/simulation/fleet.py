@@ -1,4 +1,4 @@
-"""The simulated instances: real `AegisPay` objects on one database, which crash, stall, come back and tell the time wrongly."""
+"""The simulated instances: real `AegisPay` objects on one database, which crash, stall, come back, and misread the time."""
 
 from __future__ import annotations
 
@@ -55,6 +55,10 @@ class Instance(Process):
             self._fleet.crash(self, f"{when} {port}")
         if self.dead:
             await self._loop.create_future()
+        if self._faults.hit("stall_at_port"):
+            # Often a little longer than a lease: the owner goes on when another has taken over.
+            self._fleet.stall(self, self._fleet.random.choice((0.5, 1.1, 4.0)) * self._fleet.lease_s)
+            await asyncio.sleep(0)
         draw = self._fleet.random.random()
         if draw > 0.85:
             await asyncio.sleep((draw - 0.85) * 0.1)
@@ -87,6 +91,7 @@ class Fleet:
         self.faults = faults
         self.random = source
         self._settings = options.settings()
+        self.lease_s = self._settings.lease_s
         self._sides = sides
         self._trace = trace
         self._make_hooks = make_hooks
@@ -181,7 +186,7 @@ class Fleet:
     # --- the recovery workers' sleep ------------------------------------------------------------------------
 
     async def sleep_until_due(self, instance: Instance, seconds: float) -> None:
-        """At least `seconds`, and on until there is a row that this instance would find due: looks in between find nothing."""
+        """At least `seconds`, and on until a row is due by this instance's clock: looks in between would find nothing."""
         await asyncio.sleep(seconds)
         while True:
             due_us, now_us = self.database.next_due_us(), instance.clock.now_us()

@@ -78,7 +78,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             task = self.create_task(main)
             while not task.done():
                 self._step()
-            return task.result()
+            result: Result = task.result()
+            return result
         finally:
             self._running = False
             asyncio._set_running_loop(previous)
@@ -94,7 +95,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         ready.pop()
         if handle._cancelled:
             return
-        process = handle._context.get(PROCESS)
+        process: Process | None = handle._context.get(PROCESS)  # type: ignore[attr-defined]
         number = 0
         if process is not None:
             if process.dead:
@@ -132,7 +133,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self._now_s
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
@@ -140,12 +141,12 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             self._ready.append(handle)
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(self._now_s + delay, callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         timer = asyncio.TimerHandle(when, callback, args, self, context)
@@ -202,15 +203,15 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 try:
-                    task.get_coro().close()  # type: ignore[union-attr]
+                    task.get_coro().close()
                 except BaseException:  # noqa: BLE001, S110 - it is dead: what it still has to say does not matter
                     pass
             elif not task.cancelled():
                 task.exception()
         self._tasks.clear()
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         raise NotDeterministic("a thread was asked for inside the simulation")
 
-    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
+    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         raise NotDeterministic("a thread called into the simulation")

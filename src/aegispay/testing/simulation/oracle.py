@@ -15,6 +15,7 @@ from aegispay.domain.events import Event, OperationKind
 from aegispay.domain.evolve import fold
 from aegispay.domain.payment import OperationStatus, Payment, decode_payment, encode_payment
 from aegispay.domain.states import TERMINAL, PaymentState
+from aegispay.orchestration.requests import DEFAULT_MERCHANT, claim_digest
 from aegispay.orchestration.results import Result
 from aegispay.sandbox.audit import audit
 from aegispay.sandbox.bank import Bank, MovementKind
@@ -77,7 +78,6 @@ class Oracle:
         self._final_at_s: dict[str, float] = {}
         self._payment_of: dict[str, str] = {}
         self._shapes: dict[str, str] = {}
-        self._accepted: set[str] = set()
         self._failed_payments: set[str] = set()
         self._failed_operations: set[str] = set()
         self._requests: dict[tuple[str, str], tuple[str, bytes]] = {}
@@ -190,7 +190,6 @@ class Oracle:
             self.violated("I8", f"{key}: another request was answered {answer!r}")
             return
         payment_id = answer.payment_id
-        self._accepted.add(key)
         if scope == "payment" and self._payment_of.setdefault(key, payment_id) != payment_id:
             self.violated("I8", f"{key} stands for {self._payment_of[key]} and {payment_id}")
         if answer.is_pending() or answer.requires_action():
@@ -241,10 +240,12 @@ class Oracle:
         if isinstance(answer, str):
             self.violated("I15", f"{key} gets no answer although nothing fails any more")
         elif isinstance(answer, AegisPayError):
-            if key in self._accepted:
-                self.violated("I8", f"{key} had an answer, and now {answer!r}")
-        elif answer.is_pending() and answer.payment.state is not PaymentState.NEEDS_REVIEW:
-            self.violated("I15", f"{key} is still {answer!r}")
+            if key in self._final or self._database.has_claim(claim_digest(DEFAULT_MERCHANT, scope, key)):
+                self.violated("I8", f"{key} was accepted, and now {answer!r}")
+        elif answer.is_pending():
+            now = decode_payment(self._database.payment_body(answer.payment_id))
+            if now.state is not PaymentState.NEEDS_REVIEW:
+                self.violated("I15", f"{key} is still {answer!r}")
 
     # --- at the end ------------------------------------------------------------------------------------------
 

@@ -9,9 +9,10 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from aegispay.domain.outcomes import InDoubt, NotSent
 from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import Gateway
-from aegispay.gateways.http import Transport
+from aegispay.gateways.http import HttpReply, HttpRequest, Transport
 from aegispay.gateways.stripe import StripeGateway
 from aegispay.ports import Clock
 from aegispay.sandbox import three_ds
@@ -101,8 +102,8 @@ class FaceSide:
 class _NoTransport:
     """Stands in where an adapter is made only to ask for its capabilities."""
 
-    async def send(self, request: object) -> object:
-        raise NotImplementedError
+    async def send(self, request: HttpRequest) -> HttpReply | NotSent | InDoubt:
+        return NotSent(reason="not_connected")
 
     async def aclose(self) -> None:
         """There is nothing to close."""
@@ -111,11 +112,11 @@ class _NoTransport:
 class ModelSide:
     """A model PSP and its adapter."""
 
-    tokens: Tokens = {"ok": "tok_ok", "soft": "tok_soft", "hard": "tok_hard", "3ds": "tok_3ds"}
     multi_capture = True
 
     def __init__(self, world: World, name: str):
         self.name = name
+        self.tokens: Tokens = {"ok": "tok_ok", "soft": "tok_soft", "hard": "tok_hard", "3ds": "tok_3ds"}
         self._world = world
         options = world.options
         keyed, cancels = name.startswith("keyed"), name.startswith("cancel")

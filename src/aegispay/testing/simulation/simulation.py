@@ -32,7 +32,7 @@ from aegispay.testing.simulation.trace import Trace
 
 STEPS_MAX = 400_000
 DRAINED_WITHIN_S = 26 * 3600.0
-"""Once faults stop, every doubt has ended, or a person was asked, within this virtual time (a day's review limit and some)."""
+"""Once faults stop, every doubt has ended, or a person was asked, within this virtual time: a review comes after a day."""
 SETTLED_WITHIN_S = 9 * 86_400.0
 """And every payment is in a final state: what nobody captured has lapsed by then."""
 AddHooks = Callable[[Hooks], object]
@@ -123,7 +123,7 @@ class _Run:
         self.options = options
         seed = options.seed
         self.trace = Trace(timeline)
-        self.loop = SimulatedLoop(self._source(seed, "loop"), self.trace, STEPS_MAX)
+        self.loop = SimulatedLoop(self._source(seed, "loop"), self.trace, STEPS_MAX)  # type: ignore[abstract]
         self.faults = Faults(self._source(seed, "faults"), options.rates)
         self.database = Database(self.faults, lambda: self.fleet.rows_changed())
         self.bank: Bank = _bank()

@@ -1,0 +1,465 @@
+"""A tested test: bugs that are planted one by one, each of which the simulation must find within 2,000 seeds.
+
+`python -m tests.simulation.planted_bugs [name ...]` prints which seed found which bug; it exits with 1 where one lives.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+
+from aegispay.testing.simulation import Mode, Simulation
+from tests.simulation.planting import Mutation, Planted, planted
+
+SEEDS_MAX = 2_000
+ENGINE = "orchestration.engine:Engine."
+DRIVER = "orchestration.driver:Driver."
+WORKER = "orchestration.recovery:RecoveryWorker."
+CREATE = "orchestration.orchestrator:Orchestrator._create"
+SQLITE = "storage.sqlite_writer:"
+
+CANARY = Planted(
+    "every call is made twice, under two keys: if this is not found, nothing is",
+    (
+        Mutation(
+            ENGINE + "send",
+            "return await self._perform(gateway, self.call_for(payment, operation))",
+            "call = self.call_for(payment, operation)\n"
+            "    await self._perform(gateway, replace_call(call, gateway_key=call.gateway_key + 'x'))\n"
+            "    return await self._perform(gateway, call)".replace("replace_call", "replace"),
+        ),
+    ),
+)
+
+BUGS: dict[str, Planted] = {
+    "failover_on_timeout": Planted(
+        "a time-out counts as proof that nothing happened, and the next gateway is asked",
+        (
+            Mutation(
+                ENGINE + "send",
+                "return await self._perform(gateway, self.call_for(payment, operation))",
+                "outcome = await self._perform(gateway, self.call_for(payment, operation))\n"
+                "    return NotSent(reason='timeout') if isinstance(outcome, InDoubt) else outcome",
+            ),
+        ),
+    ),
+    "send_before_record": Planted(
+        "the gateway is called before the intent is committed",
+        (
+            Mutation(
+                CREATE,
+                "payment = await self.journal.commit(draft, claim=claim, opens=(row,))",
+                "await self.engine.send(draft.current, draft.current.operations[-1], row)\n"
+                "        payment = await self.journal.commit(draft, claim=claim, opens=(row,))",
+            ),
+        ),
+    ),
+    "mark_before_send": Planted(
+        "a call that was not answered counts as done",
+        (
+            Mutation(
+                ENGINE + "_perform",
+                'return InDoubt(reason="timeout")',
+                "return Approved(reference='?', amount_minor=call.amount.amount_minor)",
+            ),
+            Mutation(
+                ENGINE + "send",
+                "return await self._perform(gateway, self.call_for(payment, operation))",
+                "outcome = await self._perform(gateway, self.call_for(payment, operation))\n"
+                "    if isinstance(outcome, InDoubt):\n"
+                "        return Approved(reference='?', amount_minor=operation.amount_minor)\n"
+                "    return outcome",
+            ),
+        ),
+    ),
+    "fence_not_compared": Planted(
+        "a worker that lost its lease may still write",
+        (Mutation(SQLITE + "refusal", "if held is None or held[0] != fence:", "if False:"),),
+    ),
+    "fence_not_raised": Planted(
+        "a takeover leaves the fence as it was",
+        (Mutation(SQLITE + "TAKE_OVER", "fence = fence + 1", "fence = fence"),),
+    ),
+    "lookup_trusted_early": Planted(
+        "a look-up that finds nothing is believed at once",
+        (Mutation(ENGINE + "look", "< quiet_us:", "< 0:"),),
+    ),
+    "unauthoritative_lookup_of_waiting": Planted(
+        "an operation that the gateway works on is ended because a lagging look-up does not see it",
+        (
+            Mutation(ENGINE + "seek", "trusted=not waits", "trusted=True"),
+            Mutation(ENGINE + "look", "< quiet_us:", "< 0:"),
+        ),
+    ),
+    "resend_after_key_expired": Planted(
+        "a resend is made after the PSP has forgotten the key",
+        (
+            Mutation(
+                ENGINE + "seek", "within_ttl = now_us - operation", "within_ttl = True or now_us - operation"
+            ),
+        ),
+    ),
+    "resend_without_keys": Planted(
+        "what is in doubt is sent again to a PSP that does not replay",
+        (Mutation(ENGINE + "seek", "caps.stable_key\n        and within_ttl", "(caps.stable_key or True)"),),
+    ),
+    "resend_under_new_key": Planted(
+        "each send has a key of its own",
+        (
+            Mutation(
+                ENGINE + "call_for",
+                "gateway_key=operation.gateway_key",
+                "gateway_key=f'{operation.gateway_key}{self.ports.ids.new_hex()[-6:]}'",
+            ),
+        ),
+    ),
+    "key_is_not_unique": Planted(
+        "operations of the same moment share a key",
+        (Mutation("domain.decide:gateway_key", "return operation_id", "return operation_id[:15]"),),
+    ),
+    "blind_retry": Planted(
+        "a call without an answer is simply made again",
+        (
+            Mutation(
+                DRIVER + "_send",
+                "if not isinstance(outcome, NotSent) or tries",
+                "if not (type(outcome).__name__ in ('NotSent', 'InDoubt')) or tries",
+            ),
+        ),
+    ),
+    "refund_without_reservation": Planted(
+        "refunds under way do not count",
+        (
+            Mutation(
+                "domain.payment:Payment.reserved",
+                "if op.kind is kind and",
+                "if op.kind is kind and kind is not OperationKind.REFUND and",
+            ),
+        ),
+    ),
+    "capture_without_reservation": Planted(
+        "captures under way do not count",
+        (
+            Mutation(
+                "domain.payment:Payment.reserved",
+                "if op.kind is kind and",
+                "if op.kind is kind and kind is not OperationKind.CAPTURE and",
+            ),
+            Mutation("domain.decide:_start_capture", "if blocker is not None and (", "if False and ("),
+        ),
+    ),
+    "void_beside_capture": Planted(
+        "a void begins while a capture is in doubt",
+        (Mutation("domain.decide:_start_void", "if blocker is not None:", "if False:"),),
+    ),
+    "lease_never_renewed": Planted(
+        "the owner believes that its lease was extended, and nobody else knows",
+        (
+            Mutation(
+                ENGINE + "renew", "if not await self.store.renew(", "if False and not await self.store.renew("
+            ),
+        ),
+    ),
+    "stale_lease_sends": Planted(
+        "an owner that stalled sends although its lease is over",
+        (
+            Mutation(ENGINE + "send", "if not self.covers_call(row):", "if False:"),
+            Mutation(DRIVER + "_send", "if engine.holds(row) and not", "if False and not"),
+        ),
+    ),
+    "quiet_from_record": Planted(
+        "the quiet period counts from the record, not from the end of a dead owner's lease",
+        (
+            Mutation(
+                SQLITE + "_last_send_us",
+                "return max(sent_at_us, due_at_us) if owner else sent_at_us",
+                "return sent_at_us",
+            ),
+        ),
+    ),
+    "quiet_from_start_of_call": Planted(
+        "the quiet period counts from before the call, whose request left later",
+        (
+            Mutation(DRIVER + "_send", "row = replace(row, sent_at_us=self._clock.now_us())", "pass"),
+            Mutation(ENGINE + "seek", "row = replace(row, sent_at_us=self.ports.clock.now_us())", "pass"),
+        ),
+    ),
+    "not_sent_resend_is_evidence": Planted(
+        "a resend that was not sent counts as proof about the first send",
+        (
+            Mutation(
+                "orchestration.engine:_is_evidence",
+                "isinstance(outcome, Approved | RequiresAction | Pending)",
+                "isinstance(outcome, Approved | RequiresAction | Pending | NotSent)",
+            ),
+        ),
+    ),
+    "cancel_not_awaited": Planted(
+        "a cancel by reference counts although the PSP did not confirm it",
+        (
+            Mutation(
+                ENGINE + "look",
+                "if isinstance(canceled, Approved) else None",
+                "if canceled is not None else None",
+            ),
+        ),
+    ),
+    "cancel_left_out": Planted(
+        "a look-up that finds nothing is believed where only a cancel would close the door",
+        (Mutation(ENGINE + "look", "if not caps.cancel_by_reference:", "if True:"),),
+    ),
+    "crash_means_not_sent": Planted(
+        "an operation whose owner died counts as not sent",
+        (
+            Mutation(
+                WORKER + "_resolve",
+                'InDoubt(reason="owner_gone")',
+                "__import__('aegispay.domain.outcomes', fromlist=['NotSent']).NotSent(reason='owner_gone')",
+            ),
+        ),
+    ),
+    "server_error_means_no": Planted(
+        "Stripe's 5xx counts as proof that nothing happened",
+        (
+            Mutation(
+                "gateways.stripe.replies:error_outcome",
+                'return InDoubt(reason=SAVED_ERROR if saved else "server_error"',
+                'return NotSent(reason=SAVED_ERROR if saved else "server_error"',
+            ),
+        ),
+    ),
+    "saved_error_is_final": Planted(
+        "an error that Stripe replays counts as a definitive no",
+        (
+            Mutation(
+                "gateways.stripe.replies:error_outcome",
+                'return InDoubt(reason=SAVED_ERROR if saved else "server_error"',
+                "if saved:\n        return Declined(category=DeclineCategory.HARD, code='server_error')\n"
+                '    return InDoubt(reason=SAVED_ERROR if saved else "server_error"',
+            ),
+        ),
+    ),
+    "watch_dropped": Planted(
+        "nobody looks again at what was not found",
+        (Mutation(ENGINE + "_row_after", "if weak and row.purpose is not Purpose.WATCH:", "if False:"),),
+        "late",
+    ),
+    "watch_of_attempts_only": Planted(
+        "nobody looks again at captures and refunds that were not found",
+        (
+            Mutation(
+                ENGINE + "_row_after",
+                "if weak and row.purpose is not Purpose.WATCH:",
+                "if weak and operation.attempt and row.purpose is not Purpose.WATCH:",
+            ),
+        ),
+        "late",
+    ),
+    "late_success_not_reversed": Planted(
+        "a late success is recorded and left",
+        (
+            Mutation(
+                ENGINE + "_followers", "for unwanted in unreversed(draft.current):", "for unwanted in ():"
+            ),
+            Mutation("domain.record:stranded", "return bool(unreversed(payment))", "return False"),
+        ),
+        "late",
+    ),
+    "claim_not_written": Planted(
+        "the idempotency key is not claimed",
+        (Mutation(CREATE, "commit(draft, claim=claim, opens=(row,))", "commit(draft, opens=(row,))"),),
+    ),
+    "claim_not_compared": Planted(
+        "another request under a key gets the first one's answer",
+        (
+            Mutation("orchestration.answers:Answers.follow", "if claim.request_hash != asked:", "if False:"),
+            Mutation("orchestration.flights:Flights.answered", "if found[0] != request_hash:", "if False:"),
+        ),
+    ),
+    "flight_by_key_alone": Planted(
+        "another request under a key joins the first one's flight",
+        (
+            Mutation(
+                "orchestration.flights:Flights.join", "name = (digest, request_hash)", 'name = (digest, b"")'
+            ),
+        ),
+    ),
+    "answer_as_of_now": Planted(
+        "a replay is answered with the payment as it is now, not as it was answered",
+        (Mutation("orchestration.answers:Answers.of", "if version != payment.version:", "if False:"),),
+    ),
+    "answer_cached_while_pending": Planted(
+        "a pending answer is kept as if it were final",
+        (
+            Mutation(
+                "orchestration.answers:Answers.of",
+                "if not version:\n",
+                "if not version:\n        self._flights.keep(claim.digest, claim.request_hash, _current(payment, claim))\n",
+            ),
+        ),
+    ),
+    "outcome_dropped_on_conflict": Planted(
+        "an outcome is thrown away when somebody else wrote first",
+        (
+            Mutation(
+                ENGINE + "record",
+                "except VersionConflict:\n            payment = await self.load(payment.id)",
+                "except VersionConflict:\n            return Recorded(draft.current, None, ())",
+            ),
+        ),
+    ),
+    "in_flight_row_not_opened": Planted(
+        "an operation begins and no recovery worker will ever see it",
+        (Mutation(SQLITE + "_write", "[one for row in rows for one in row.opens]", "[]"),),
+    ),
+    "in_flight_row_forgotten": Planted(
+        "an operation in doubt leaves the in-flight table",
+        (
+            Mutation(
+                ENGINE + "_row_after",
+                "return self.leased(replace(row, purpose=Purpose.CALL))",
+                "return None",
+            ),
+        ),
+    ),
+    "was_applied_always": Planted(
+        "a write that was refused after an outage counts as applied",
+        (
+            Mutation(
+                "orchestration.journal:Journal._was_applied",
+                "return bool(stored) and stored[-1].id == last.id",
+                "return True",
+            ),
+        ),
+    ),
+    "was_applied_never": Planted(
+        "a write that was applied and not acknowledged counts as refused",
+        (
+            Mutation(
+                "orchestration.journal:Journal._was_applied",
+                "return bool(stored) and stored[-1].id == last.id",
+                "return False",
+            ),
+        ),
+    ),
+    "claim_lost_on_retry": Planted(
+        "the second try of a write leaves its claim out",
+        (
+            Mutation(
+                "orchestration.journal:Journal.commit",
+                "tries += 1\n            if tries >= _COMMIT_RETRY.attempts_max:",
+                "tries += 1\n"
+                "            write = __import__('msgspec').structs.replace(write, claim=None)\n"
+                "            if tries >= _COMMIT_RETRY.attempts_max:",
+            ),
+        ),
+    ),
+    "projection_not_updated": Planted(
+        "the stored projection stays as it was first written",
+        (
+            Mutation(
+                SQLITE + "UPDATE_PAYMENT",
+                "body = ?",
+                "body = CASE WHEN state = 'captured' THEN ? ELSE body END",
+            ),
+        ),
+    ),
+    "second_event_lost": Planted(
+        "only the first event of a write is stored",
+        (Mutation(SQLITE + "_write", "for event in row.events]", "for event in row.events[:1]]"),),
+    ),
+    "authorisation_never_lapses": Planted(
+        "what nobody captures is held for ever",
+        (
+            Mutation(
+                WORKER + "_expire",
+                "await self._cancel(payment, row)",
+                "await self._engine.release(payment, row)",
+            ),
+        ),
+    ),
+    "payer_waited_for_for_ever": Planted(
+        "a payer who does not come back leaves the payment open",
+        (Mutation(ENGINE + "_waiting_for_payer", "* 1_000_000)", "* 10**13)"),),
+    ),
+    "worker_stops_at_first_error": Planted(
+        "the recovery worker ends when the store is away",
+        (
+            Mutation(
+                WORKER + "_run",
+                "except StoreError as error:",
+                "except StoreError as error:\n            return",
+            ),
+        ),
+    ),
+    "decline_recorded_as_success": Planted(
+        "a card that was refused counts as charged",
+        (
+            Mutation(
+                "gateways.stripe.replies:intent_outcome",
+                'if status == "processing":',
+                'if status in ("processing", "requires_payment_method"):',
+            ),
+        ),
+    ),
+    "released_amount_not_recorded": Planted(
+        "what a final capture releases stays authorised in our books",
+        (
+            Mutation(
+                "sandbox.plainpay_gateway:PlainPayGateway.capture", '"final": call.final', '"final": True'
+            ),
+        ),
+    ),
+}
+
+
+def find(bug: Planted, seeds_max: int = SEEDS_MAX) -> tuple[int, str] | None:
+    """The first seed that finds the bug and what it says, or None."""
+    Simulation(0, mode=Mode.CALM).run()
+    with planted(bug):
+        gc.disable()
+        try:
+            for seed in range(seeds_max):
+                report = Simulation(seed, mode=bug.mode).run()
+                if not report.ok:
+                    one = report.violations[0]
+                    return seed, f"{one.promise}: {one.detail}"
+                if seed % 50 == 0:
+                    gc.collect()
+        finally:
+            gc.enable()
+    return None
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in BUGS and name != "canary"]
+    if unknown:
+        say(f"unknown: {', '.join(unknown)}; known: {', '.join(BUGS)}")
+        return 2
+    alive = 0
+    for name in names or ["canary", *BUGS]:
+        bug = CANARY if name == "canary" else BUGS[name]
+        started_s = time.process_time()
+        try:
+            found = find(bug, 5 if name == "canary" else SEEDS_MAX)
+        except LookupError as error:
+            found = None
+            say(f"NOT PLANTED {name}: {error}")
+        took_s = time.process_time() - started_s
+        if found is None:
+            alive += 1
+            say(f"ALIVE  {name}: {bug.why} ({took_s:.0f} s)")
+        else:
+            say(f"seed {found[0]:>5}  {name}: {found[1][:110]}")
+    say(f"{len(names or BUGS) - alive} found, {alive} alive")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
