@@ -144,6 +144,12 @@ class Gateway(ABC):
         """Turns a raw card into the PSP's token. Moves no money, so any failure is `NotSent` or `Declined`."""
         raise UnsupportedOperation(f"{self.name} takes tokens only.")
 
+    async def prepare_webhook(self, headers: Mapping[str, str], timeout_s: float = 5.0) -> None:
+        """Fetches what `parse_webhook`, which opens no connection, needs (a PSP's certificate). Await it first.
+
+        Raises `WebhookRejected` for a notice that names what must not be fetched.
+        """
+
     def parse_webhook(self, headers: Mapping[str, str], body: bytes, now_us: int) -> list[GatewayEvent]:
         """The news in one inbound webhook, its signature verified first. Header names in any case.
 
