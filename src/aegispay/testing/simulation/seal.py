@@ -40,28 +40,33 @@ _SEALED: tuple[tuple[Any, str], ...] = (
 _MAY_LOOK_AT_CLOCKS = ("logging", "threading")
 
 
-def _refusal(owner: Any, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+def _refusal(owner: Any, name: str, real: Callable[..., Any], used: list[str]) -> Callable[..., Any]:
     where = f"{getattr(owner, '__name__', owner)}.{name}"
 
     def refused(*args: Any, **kwargs: Any) -> Any:
         if owner is time and sys._getframe(1).f_globals.get("__name__") in _MAY_LOOK_AT_CLOCKS:
             return real(*args, **kwargs)
+        used.append(where)
         raise NotDeterministic(f"{where} was used inside the simulation")
 
     return refused
 
 
 @contextmanager
-def sealed() -> Generator[None, None, None]:
-    """Within it, whatever would make a run depend on more than its seed raises `NotDeterministic`."""
+def sealed() -> Generator[list[str], None, None]:
+    """Within it, whatever would make a run depend on more than its seed raises `NotDeterministic`.
+
+    Yields what was used all the same: a task may keep the exception to itself.
+    """
+    used: list[str] = []
     before = [(owner, name, getattr(owner, name)) for owner, name in _SEALED]
     own = [name in vars(owner) for owner, name in _SEALED]
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         for owner, name, real in before:
-            setattr(owner, name, _refusal(owner, name, real))
-        yield
+            setattr(owner, name, _refusal(owner, name, real, used))
+        yield used
     finally:
         for (owner, name, real), here in zip(before, own, strict=True):
             if here:

@@ -110,8 +110,12 @@ class Simulation:
         """Runs it to its end. Never raises for what the simulated world does; a broken promise stands in the report."""
         databases.prepare()
         _bank().close()
-        with sealed():
-            return _Run(self.options, self._own, self._add_hooks, self._timeline).run()
+        with sealed() as used:
+            report = _Run(self.options, self._own, self._add_hooks, self._timeline).run()
+        if used:
+            detail = f"{used[0]} was used inside the simulation"
+            report.violations.insert(0, Violation(promise="determinism", at_s=report.virtual_s, detail=detail))
+        return report
 
 
 class _Run:
