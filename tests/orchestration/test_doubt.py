@@ -475,6 +475,28 @@ async def test_a_worker_whose_lease_was_taken_over_cannot_record(make_world: Mak
     assert world.taken_in_all_minor() == 100_00
 
 
+async def test_what_recovery_itself_cannot_handle_backs_off_and_a_person_is_asked(make_world: Make) -> None:
+    world = make_world(*pair(KEYED))
+    pay = await world.instance()
+    world.gateways[0].faults.extend([request_lost] * 30)
+    await pay.charge(USD100, "tok_ok", idempotency_key="k", timeout_s=0.05)
+    calls = 0
+
+    async def broken(*_: object) -> object:
+        nonlocal calls
+        calls += 1
+        raise RuntimeError("4242424242424242 must not be logged")
+
+    seek, pay._orchestrator.engine.seek = pay._orchestrator.engine.seek, broken  # type: ignore[assignment]
+    await world.recover(pay, for_s=26 * 3600)
+    assert (await pay.list())[0].state is PaymentState.NEEDS_REVIEW
+    assert calls < 400
+    pay._orchestrator.engine.seek = seek  # type: ignore[method-assign]
+    world.gateways[0].faults.clear()
+    await world.recover(pay, for_s=30 * 3600)
+    assert (await world.check_books(pay))[0].state is PaymentState.FAILED
+
+
 async def test_recovery_never_begins_an_attempt_at_another_gateway(make_world: Make) -> None:
     world = make_world(*pair(LOOKUP_ONLY))
     pay = await world.instance()

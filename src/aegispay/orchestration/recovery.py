@@ -122,14 +122,30 @@ class RecoveryWorker:
                 await self._handle(await self._engine.renew(row), report)
             except StaleFence:
                 report.lost += 1
-            except AegisPayError as error:
-                report.failed += 1
-                logger.warning("recovery of %s in %s: %s", row.operation_id, row.payment_id, error.code)
             except Exception as error:  # noqa: BLE001 - one payment's trouble must not stop the others
                 report.failed += 1
-                logger.error(
-                    "recovery of %s in %s: %s", row.operation_id, row.payment_id, type(error).__name__
-                )
+                # Only the code or type is logged: the text of a foreign exception may quote a request.
+                what = error.code if isinstance(error, AegisPayError) else type(error).__name__
+                logger.error("recovery of %s in %s: %s", row.operation_id, row.payment_id, what)
+                if not isinstance(error, StoreError):
+                    await self._back_off(row)
+
+    async def _back_off(self, row: InFlight) -> None:
+        """A row that recovery itself cannot handle comes again later and later, and in the end a person is asked."""
+        engine = self._engine
+        try:
+            held = await engine.store.find_in_flight(row.operation_id)
+            payment = await engine.load(row.payment_id)
+            operation = payment.operation(row.operation_id)
+            if held is None or held.fence != row.fence or operation is None:
+                return
+            if self._age_s(operation) >= engine.settings.review_after_s and payment.review is None:
+                payment = await self._review(payment, operation, held, "recovery fails, see the log")
+            await engine.hand_over(
+                payment, held, engine.settings.recovery_retry.delay_s(row.tries, engine.ports.random)
+            )
+        except Exception as error:  # noqa: BLE001 - the lease runs out, and the next pass tries again
+            logger.error("recovery of %s cannot even wait: %s", row.operation_id, type(error).__name__)
 
     async def _handle(self, row: InFlight, report: RecoveryReport) -> None:
         payment = await self._engine.load(row.payment_id)
