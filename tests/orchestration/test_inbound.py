@@ -15,7 +15,7 @@ from aegispay.app import AegisPay
 from aegispay.domain import errors
 from aegispay.domain.events import OperationKind
 from aegispay.domain.money import Money
-from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, NotSent, Outcome
+from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, NotSent, Outcome, Pending
 from aegispay.domain.payment import OperationStatus, Payment
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.capabilities import Capabilities
@@ -315,6 +315,133 @@ async def test_every_order_of_clean_duplicated_and_stale_notices_ends_the_same(m
             100_00,
             10_00,
         )
+
+
+async def test_notices_wait_while_the_store_is_away_and_while_one_is_worked_on(make_world: Make) -> None:
+    world = make_world(silent())
+    pay = await world.instance()
+    payment = await in_doubt(world, pay)
+    lease, failures = pay.store.lease_notices, iter([errors.StoreUnavailable("away.")])
+
+    async def lease_or_not(*arguments: Any) -> Any:
+        for error in failures:
+            raise error
+        return await lease(*arguments)
+
+    pay.store.lease_notices = lease_or_not  # type: ignore[method-assign]
+    await tell(pay, news(payment, None, 1))
+    more = [msgspec.json.encode([news(payment, charged(world), number)]) for number in (2, 3)]
+    await asyncio.gather(*(pay.take_webhook("alpha", {"signature": "good"}, body) for body in more))
+    await asyncio.sleep(0.01)
+    assert (await pay.get(payment.id)).state is PaymentState.SUCCEEDED
+    await pay.recover()
+    assert await pay.store.lease_notices(world.clock.now_us(), 0, 10) == []
+
+
+async def test_stopping_in_the_middle_of_a_notice_leaves_it_to_the_next_process(make_world: Make) -> None:
+    world = make_world(silent())
+    pay = await world.instance()
+    payment = await in_doubt(world, pay)
+
+    async def hangs(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    pay.store.find_in_flight = hangs  # type: ignore[method-assign]
+    await tell(pay, news(payment, charged(world)))
+    await world.kill(pay)
+    other = await world.instance()
+    await world.clock.sleep(120)
+    await other.recover()
+    assert (await world.check_books(other))[0].state is PaymentState.SUCCEEDED
+
+
+@pytest.mark.parametrize("known_by", ["operation", "reference", "payment reference", "nothing"])
+async def test_a_notice_finds_its_operation_by_our_id_or_the_psps(make_world: Make, known_by: str) -> None:
+    world = make_world(silent())
+    pay = await world.instance()
+
+    async def accepted(gateway: InstantGateway, call: GatewayCall) -> Outcome:
+        outcome = gateway.execute(call)
+        assert isinstance(outcome, Approved)
+        return Pending(reference=outcome.reference)
+
+    payment = await in_doubt(world, pay, accepted)
+    reference = payment.operations[0].reference
+    full = news(payment, charged(world))
+    event = {
+        "operation": replace(full, payment_id="not ours", reference=None),
+        "reference": replace(full, operation_id=None, reference=reference, kind=None),
+        "payment reference": replace(full, operation_id=None, payment_reference=reference),
+        "nothing": replace(full, operation_id="op_" + "0" * 32, payment_id=None),
+    }[known_by]
+    await tell(pay, event)
+    expected = PaymentState.PROCESSING if known_by == "nothing" else PaymentState.SUCCEEDED
+    assert (await pay.get(payment.id)).state is expected
+
+
+async def test_a_notice_of_another_gateway_about_our_payment_is_not_applied(make_world: Make) -> None:
+    world = make_world(silent("alpha"), silent("beta"))
+    pay = await world.instance()
+    payment = await in_doubt(world, pay)
+    await tell(pay, news(payment, DECLINED), gateway="beta")
+    await tell(pay, news(payment, DECLINED, kind=OperationKind.CAPTURE, operation_id=None, number=2))
+    assert (await pay.get(payment.id)).state is PaymentState.IN_DOUBT
+
+
+async def test_a_notice_that_breaks_the_code_is_tried_again_and_logged_without_its_text(
+    make_world: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(silent())
+    pay = await world.instance()
+    payment = await in_doubt(world, pay)
+    find, failures = (
+        pay.store.find_in_flight,
+        iter([RuntimeError("4242424242424242"), errors.StoreError("odd.")]),
+    )
+
+    async def find_or_not(operation_id: str) -> Any:
+        for error in failures:
+            raise error
+        return await find(operation_id)
+
+    pay.store.find_in_flight = find_or_not  # type: ignore[method-assign]
+    await tell(pay, news(payment, charged(world)))
+    assert "RuntimeError" in caplog.text
+    assert "4242" not in caplog.text
+    for _ in range(3):
+        await world.clock.sleep(60)
+        await pay.recover()
+    assert (await world.check_books(pay))[0].state is PaymentState.SUCCEEDED
+
+
+async def test_a_notice_whose_lease_another_worker_took_waits(make_world: Make) -> None:
+    world = make_world(silent())
+    pay = await world.instance()
+    payment = await in_doubt(world, pay)
+    found, failures = pay._orchestrator.driver.found, iter([errors.StaleFence()])
+
+    async def found_or_not(*arguments: Any, **more: Any) -> Any:
+        for error in failures:
+            raise error
+        return await found(*arguments, **more)
+
+    pay._orchestrator.driver.found = found_or_not  # type: ignore[method-assign]
+    await tell(pay, news(payment, charged(world)))
+    assert (await pay.get(payment.id)).state is PaymentState.IN_DOUBT
+    await world.clock.sleep(10)
+    await pay.recover()
+    assert (await pay.get(payment.id)).state is PaymentState.SUCCEEDED
+
+
+async def test_a_refund_told_twice_at_once_to_two_instances_is_counted_once(make_world: Make) -> None:
+    world = make_world(TellingGateway("alpha"))
+    instances = [await world.instance() for _ in range(2)]
+    paid = await instances[0].charge(USD100, "tok_ok", idempotency_key="k")
+    for number, pay in enumerate(instances):
+        pay._orchestrator.inbound._begin = lambda: None  # type: ignore[method-assign]
+        await tell(pay, refund_news(paid.payment, 30_00, number))
+    await asyncio.gather(*(pay._orchestrator.inbound.apply_due() for pay in instances))
+    assert (await instances[0].get(paid.payment_id)).refunded_minor == 30_00
 
 
 async def post(

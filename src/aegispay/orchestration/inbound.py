@@ -199,7 +199,9 @@ class Inbound:
         if event.must_look_up or contradicts:
             # Not signed, or late and out of order: the PSP's present word counts, not the notice's.
             looked = await self._look(payment, operation, row)
-            if looked is None or (contradicts and not isinstance(looked.outcome, Declined)):
+            if looked is None:
+                raise _NotYet("the gateway does not say")
+            if contradicts and not isinstance(looked.outcome, Declined):
                 return
             known = looked
         deadline = Deadline(engine.ports.clock, engine.settings.answer_timeout_s)
