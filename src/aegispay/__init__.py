@@ -35,6 +35,7 @@ from aegispay.orchestration.results import Result
 from aegispay.orchestration.settings import DoubtPolicy, Settings
 from aegispay.service import PaymentService, ProcessPayment
 from aegispay.sync import AegisPaySync
+from aegispay.webhooks import WebhookApp
 
 __version__ = "0.1.0"
 
@@ -79,5 +80,6 @@ __all__ = [
     "Settings",
     "StripeGateway",
     "Token",
+    "WebhookApp",
     "errors",
 ]
