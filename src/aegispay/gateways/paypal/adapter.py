@@ -118,9 +118,11 @@ class PayPalGateway(Gateway):
             "/v2/checkout/orders", requests.order_body(call), left, call.gateway_key
         )
         outcome = await self._created(reply, call, left)
-        if requests.is_wallet(call) and isinstance(outcome, InDoubt):
-            return NotSent(reason=outcome.reason, retry_after_s=outcome.retry_after_s)
-        return outcome
+        if not requests.is_wallet(call) or not isinstance(outcome, InDoubt):
+            return outcome
+        if outcome.reason == replies.DUPLICATE_INVOICE:
+            return outcome
+        return NotSent(reason=outcome.reason, retry_after_s=outcome.retry_after_s)
 
     async def _created(
         self, reply: HttpReply | NotSent | InDoubt, call: GatewayCall, left: TimeLeft

@@ -1,6 +1,6 @@
 """PayPal's amounts: decimal text in major units, and the way there and back from our minor units.
 
-PayPal takes 25 currencies. HUF and TWD have two decimals in ISO 4217 and none here; a currency that PayPal's list does
+HUF and TWD have two decimals in ISO 4217 and none here; a currency that PayPal's list does
 not name is refused, not guessed.
 """
 

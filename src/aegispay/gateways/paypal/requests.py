@@ -18,10 +18,10 @@ WALLET = "paypal"
 """The token of a payment that the payer approves at PayPal."""
 DESCRIPTION_LENGTH_MAX = 127
 RETURN_URL_LENGTH_MAX = 2000
-REQUEST_ID_LENGTH_MAX = 38
-"""The limit of the payments API; orders take 108."""
+REQUEST_ID_LENGTH_MAX = 100
+"""Orders take 108, and the second request of an operation appends to its key."""
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{REQUEST_ID_LENGTH_MAX}}}")
 _REFERENCE = re.compile(r"[A-Za-z0-9-]{1,64}")
 _VAULTED = re.compile(r"(?:(?P<source>card|paypal):)?(?P<id>[0-9A-Za-z_-]{1,200})")
 _FIRST = (OperationKind.AUTHORIZE, OperationKind.CHARGE)
@@ -36,7 +36,7 @@ def check_call(call: GatewayCall) -> None:
     """Raises a subclass of `InvalidRequest` for a call that PayPal can never take."""
     if not _ID.fullmatch(call.operation_id):
         raise InvalidRequest("the operation's id is not 1 to 100 of A-Z, a-z, 0-9, '_' and '-'.")
-    if not _ID.fullmatch(call.gateway_key) or len(call.gateway_key) > REQUEST_ID_LENGTH_MAX:
+    if not _ID.fullmatch(call.gateway_key):
         raise InvalidRequest(
             f"the operation's key is not 1 to {REQUEST_ID_LENGTH_MAX} of A-Z, a-z, 0-9, '_', '-'."
         )
