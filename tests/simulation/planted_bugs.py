@@ -149,10 +149,6 @@ BUGS: dict[str, Planted] = {
             Mutation("domain.decide:_start_capture", "if blocker is not None and (", "if False and ("),
         ),
     ),
-    "void_beside_capture": Planted(
-        "a void begins while a capture is in doubt",
-        (Mutation("domain.decide:_start_void", "if blocker is not None:", "if False:"),),
-    ),
     "lease_never_renewed": Planted(
         "the owner believes that its lease was extended, and nobody else knows",
         (
@@ -215,7 +211,7 @@ BUGS: dict[str, Planted] = {
             Mutation(
                 WORKER + "_resolve",
                 'InDoubt(reason="owner_gone")',
-                "__import__('aegispay.domain.outcomes', fromlist=['NotSent']).NotSent(reason='owner_gone')",
+                "NotSent(reason='owner_gone')",
             ),
         ),
     ),
@@ -235,8 +231,8 @@ BUGS: dict[str, Planted] = {
             Mutation(
                 "gateways.stripe.replies:error_outcome",
                 'return InDoubt(reason=SAVED_ERROR if saved else "server_error"',
-                "if saved:\n        return Declined(category=DeclineCategory.HARD, code='server_error')\n"
-                '    return InDoubt(reason=SAVED_ERROR if saved else "server_error"',
+                "if saved:\n            return Declined(category=DeclineCategory.HARD, code='server_error')\n"
+                '        return InDoubt(reason=SAVED_ERROR if saved else "server_error"',
             ),
         ),
     ),

@@ -67,9 +67,7 @@ def test_the_same_seed_gives_the_same_hash_and_another_seed_another() -> None:
 
 
 def test_the_hash_does_not_depend_on_the_order_of_sets_and_dicts() -> None:
-    code = (
-        "from aegispay.testing.simulation import Simulation as S; print(*(S(n).run().digest for n in range(6)))"
-    )
+    code = "from aegispay.testing.simulation import Simulation as S; print(*(S(n).run().digest for n in range(6)))"
     found = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -197,7 +195,10 @@ def test_a_gateway_of_ones_own_takes_part_over_its_real_adapter() -> None:
 
     def gateway(transport: Transport, _clock: Clock) -> PlainPayGateway:
         found = PlainPayGateway(
-            base_url="https://mine.example", api_key="plain_test_sandbox", transport=transport, lookup_quiet_s=60.0
+            base_url="https://mine.example",
+            api_key="plain_test_sandbox",
+            transport=transport,
+            lookup_quiet_s=60.0,
         )
         found.name = "mine"
         return found

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 INSTANCE = (
     "crash_at_port",
+    "crash_mid_call",
     "crash_any_time",
     "stall_at_port",
     "stall",
@@ -41,6 +42,7 @@ KINDS = (*INSTANCE, *DATABASE, *NETWORK, *PSP, *WEBHOOK)
 _RATE_MAX: Mapping[str, float] = {
     # Per port call, per commit or per request; the rest is drawn per minute of virtual time.
     "crash_at_port": 0.015,
+    "crash_mid_call": 0.2,
     "stall_at_port": 0.04,
     "commit_lost": 0.05,
     "commit_acknowledgement_lost": 0.05,

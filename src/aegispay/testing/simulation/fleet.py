@@ -56,8 +56,10 @@ class Instance(Process):
         if self.dead:
             await self._loop.create_future()
         if self._faults.hit("stall_at_port"):
-            # Often a little longer than a lease: the owner goes on when another has taken over.
-            self._fleet.stall(self, self._fleet.random.choice((0.5, 1.1, 4.0)) * self._fleet.lease_s)
+            # Often a little longer than a lease, or than a lease and a quiet period: another has taken over by then.
+            lease_s, quiet_s = self._fleet.lease_s, self._fleet.options.quiet_s
+            seconds = self._fleet.random.choice((0.5 * lease_s, 1.1 * lease_s, lease_s + 1.1 * quiet_s))
+            self._fleet.stall(self, seconds)
             await asyncio.sleep(0)
         draw = self._fleet.random.random()
         if draw > 0.85:
@@ -157,6 +159,11 @@ class Fleet:
     def _come_back(self, slot: int) -> None:
         if slot not in self.living:
             self.start(slot)
+
+    def crash_process(self, process: Process) -> None:
+        """The sender dies while its request is on its way."""
+        if isinstance(process, Instance):
+            self.crash(process, "mid call")
 
     def stall(self, instance: Instance, seconds: float) -> None:
         """Nothing of it runs for a while; the world goes on."""

@@ -15,7 +15,7 @@ from aegispay.gateways.http import HttpReply, HttpRequest
 from aegispay.sandbox.wire import Psp, Ticket, WireReply, WireRequest
 from aegispay.testing.simulation.faults import Faults
 from aegispay.testing.simulation.instance_ports import Ported
-from aegispay.testing.simulation.loop import PROCESS, SimulatedLoop
+from aegispay.testing.simulation.loop import PROCESS, Process, SimulatedLoop
 from aegispay.testing.simulation.trace import Trace
 
 Reply = TypeVar("Reply")
@@ -50,7 +50,7 @@ class Exchange(Generic[Reply]):
         self.late_s_max = late_s_max
 
 
-_BEFORE_ARRIVAL = ("request_lost", "reset_before", "lands_late", "error_before", "rate_limited")
+_BEFORE_ARRIVAL = ("request_lost", "reset_before", "error_before", "rate_limited")
 _AT_ARRIVAL = ("error_kept_before", "error_kept_after", "duplicated", "slow")
 _AFTER_ARRIVAL = ("reply_lost", "error_after", "garbage", "truncated")
 
@@ -64,44 +64,54 @@ class Network:
         self._trace = trace
         self.down_until_s: dict[str, float] = {}
         self.requests = 0
+        self.kill: Callable[[Process], None] = lambda _process: None
+        """Ends a process; told by whoever keeps them."""
         self.on_its_way = 0
         """Requests that have left and not arrived yet."""
 
     async def carry(self, exchange: Exchange[Reply], ported: Ported) -> Reply | NotSent | InDoubt:
         """What the sender sees of it. `NotSent` only where no byte has left."""
+        deadline_s = self._loop.time() + exchange.timeout_s
         await ported.before(exchange.psp)
-        answer = await self._carry(exchange)
+        answer = await self._carry(exchange, deadline_s)
         self._note(exchange, f"<- {answer!r}")
         await ported.after(exchange.psp)
         return answer
 
-    async def _carry(self, exchange: Exchange[Reply]) -> Reply | NotSent | InDoubt:
+    async def _carry(self, exchange: Exchange[Reply], deadline_s: float) -> Reply | NotSent | InDoubt:
         loop, faults, draw = self._loop, self._faults, self._faults.random.random
         self.requests += 1
-        if exchange.timeout_s <= 0:
+        left_s = deadline_s - loop.time()
+        if left_s <= 0:
+            # A sender that stalled looks at its deadline before it writes: the transport's promise.
             return NotSent(reason="timeout")
         if loop.time() < self.down_until_s.get(exchange.psp, 0.0) or faults.hit("connection_refused"):
             return NotSent(reason="connection_refused")
         connect_s = draw() * 0.05
         if faults.hit("connect_slow"):
-            connect_s = draw() * 1.5 * exchange.timeout_s
-        if connect_s >= exchange.timeout_s:
-            await asyncio.sleep(exchange.timeout_s)
+            connect_s = draw() * 1.5 * left_s
+        late = self._strikes("lands_late", exchange)
+        if late and draw() < 0.5:
+            # The worst of both: it leaves at the end of the call, and lands at the end of what is left after that.
+            connect_s = draw() * left_s
+        if connect_s >= left_s:
+            await asyncio.sleep(left_s)
             return NotSent(reason="connect_timeout")
         answer: asyncio.Future[Reply | InDoubt] = loop.create_future()
         sender = PROCESS.get()
-        deadline_s = loop.time() + exchange.timeout_s
 
         def leave() -> None:
             # A process that died while connecting never wrote its request; one that stalled had written it already.
             if sender is None or not sender.dead:
-                self._leave(exchange, answer)
+                self._leave(exchange, answer, late)
+                if sender is not None and faults.hit("crash_mid_call"):
+                    self.kill(sender)
 
         self._loop.outside_at(loop.time() + connect_s, leave)
         await asyncio.wait((answer,), timeout=max(0.0, deadline_s - loop.time()))
         return answer.result() if answer.done() else InDoubt(reason="timeout")
 
-    def _leave(self, exchange: Exchange[Reply], answer: asyncio.Future[Reply | InDoubt]) -> None:
+    def _leave(self, exchange: Exchange[Reply], answer: asyncio.Future[Reply | InDoubt], late: bool) -> None:
         """The request is written: from here on it is out of our hands."""
         faults, draw, now_s = self._faults, self._faults.random.random, self._loop.time()
         self._note(exchange, f"-> {exchange.what}")
@@ -117,7 +127,7 @@ class Network:
             status = 429 if fault == "rate_limited" else 502 if draw() < 0.5 else 503
             self._answer_later(answer, way_s, lambda: exchange.front(status))
         else:
-            if fault == "lands_late":
+            if late:
                 # The ends of the range matter most: just after the sender gave up, and just before it is too late.
                 part = draw()
                 way_s = exchange.late_s_max * (part if draw() < 0.5 else 1 - part**3 / 10)

@@ -114,7 +114,9 @@ class Simulation:
             report = _Run(self.options, self._own, self._add_hooks, self._timeline).run()
         if used:
             detail = f"{used[0]} was used inside the simulation"
-            report.violations.insert(0, Violation(promise="determinism", at_s=report.virtual_s, detail=detail))
+            report.violations.insert(
+                0, Violation(promise="determinism", at_s=report.virtual_s, detail=detail)
+            )
         return report
 
 
@@ -147,6 +149,7 @@ class _Run:
             lambda: self._hooks(add_hooks),
             self._source(seed, "fleet"),
         )
+        self.network.kill = self.fleet.crash_process
         self.desk = Desk(self.fleet, self.oracle, self.trace, self._source(seed, "desk"))
         names = [side.name for side in self.sides]
         self.chaos = Chaos(self.fleet, self.database, self.network, names, self.faults, self.trace)
