@@ -29,16 +29,14 @@ def _razorpay(bank: Bank, clock: Clock, seed: int | None) -> ServedPsp:
     return RazorpayPsp(bank, clock=clock, seed=seed)
 
 
-MAKERS: dict[str, Callable[[Bank, Clock, int | None], ServedPsp]] = {
-    "razorpay": _razorpay,
-}
-"""Each maker gives a test account with the keys that its class has by default."""
-
-
 def _adyen(bank: Bank, clock: Clock, seed: int | None) -> ServedPsp:
     from aegispay.sandbox.adyen_face import AdyenPsp
 
     return AdyenPsp(bank, clock=clock, seed=seed)
 
 
-MAKERS["adyen"] = _adyen
+MAKERS: dict[str, Callable[[Bank, Clock, int | None], ServedPsp]] = {
+    "razorpay": _razorpay,
+    "adyen": _adyen,
+}
+"""Each maker gives a test account with the keys that its class has by default."""
