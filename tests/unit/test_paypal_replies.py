@@ -169,6 +169,21 @@ def test_what_does_not_fit_is_in_doubt(body, amount):
     assert isinstance(of_capture(body, amount=amount), InDoubt)
 
 
+@pytest.mark.parametrize("amount", [money("10.00", "EUR"), money("x"), {}])
+def test_a_refund_that_does_not_fit_is_in_doubt(amount):
+    of = call(K.REFUND)
+    found = read(reply(200, refund(of, amount=amount)), Transaction)
+    assert replies.refund_outcome(found, of) == InDoubt(reason="garbage")
+    assert replies.refund_outcome(read(reply(200, refund(of, "ODD")), Transaction), of) == InDoubt(
+        reason="unexpected_status"
+    )
+
+
+@pytest.mark.parametrize("text", ["2023-12-13T22:13:20", "soon", "", "2023-12-13T22:13:20Z" + " " * 40])
+def test_a_time_without_a_zone_is_no_time(text):
+    assert replies.time_us(text) is None
+
+
 def test_amounts_come_back_in_our_minor_units():
     assert of_capture(made(None, amount=money("1234", "HUF")), amount="1234.00 HUF").amount_minor == 123400
     assert of_capture(made(None, amount=money("500", "JPY")), amount="500 JPY").amount_minor == 500

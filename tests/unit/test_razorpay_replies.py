@@ -107,6 +107,20 @@ def test_another_currency_or_status_is_in_doubt():
     assert of(K.CHARGE, "brand_new") == InDoubt(reason="unexpected_status")
 
 
+def test_an_amount_below_zero_is_in_doubt():
+    assert of(K.CHARGE, "captured", amount=-1) == InDoubt(reason="garbage")
+    body = payment("captured", amount=-1)
+    assert replies.captured_outcome(read(reply(200, body), Payment), call(K.CAPTURE)) == InDoubt(
+        reason="garbage"
+    )
+    made = call(K.REFUND)
+    body = refund(made, amount=-1)
+    assert replies.refund_outcome(read(reply(200, body), RazorpayRefund), made) == InDoubt(reason="garbage")
+    assert replies.refund_outcome(
+        read(reply(200, refund(made, currency="USD")), RazorpayRefund), made
+    ) == InDoubt(reason="garbage")
+
+
 def test_the_payment_that_took_money_leads():
     made = [payment("failed", id="pay_1"), payment("captured", id="pay_2"), payment("created", id="pay_3")]
     found = replies.leading([read(reply(200, one), Payment) for one in made])

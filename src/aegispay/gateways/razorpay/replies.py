@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from aegispay.domain.errors import InvalidRequest
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import (
     ActionType,
@@ -149,7 +150,7 @@ def payment_outcome(
         return InDoubt(reason="unexpected_status")
     try:
         amount = from_razorpay(payment.amount, payment.currency)
-    except ValueError:
+    except (ValueError, InvalidRequest):
         return InDoubt(reason="garbage")
     expires_at_us = None
     if status == "authorized" and payment.created_at:
@@ -207,7 +208,7 @@ def captured_outcome(payment: Payment, call: GatewayCall) -> Outcome:
     if payment.status == "captured" or (payment.status == "refunded" and payment.captured):
         try:
             amount = from_razorpay(payment.amount, payment.currency)
-        except ValueError:
+        except (ValueError, InvalidRequest):
             return InDoubt(reason="garbage")
         return Approved(reference=payment.id, amount_minor=amount)
     return InDoubt(reason="unexpected_status")
@@ -219,7 +220,7 @@ def refund_outcome(refund: RazorpayRefund, call: GatewayCall) -> Outcome:
     if refund.status == "processed":
         try:
             amount = from_razorpay(refund.amount, refund.currency)
-        except ValueError:
+        except (ValueError, InvalidRequest):
             return InDoubt(reason="garbage")
         return Approved(reference=refund.id, amount_minor=amount)
     if refund.status in ("pending", None):
