@@ -16,6 +16,7 @@ from aegispay.cli import (
     demo_command,
     payment_commands,
     read_commands,
+    reconcile_command,
     simulate_command,
     store_commands,
 )
@@ -58,6 +59,7 @@ for commands in (
     demo_command,
     bench_command,
     simulate_command,
+    reconcile_command,
 ):
     commands.register(app)
 
