@@ -161,6 +161,8 @@ def commands_for(payment: Payment) -> Iterator[cmd.Command]:
     yield cmd.StartVoid(operation_id=new_id, reason="expired")
     for amount in (None, PART, AMOUNT + 1):
         yield cmd.StartRefund(operation_id=new_id, amount_minor=amount)
+    for amount in (0, PART, AMOUNT + 1):
+        yield cmd.RecordExternalRefund(operation_id=new_id, amount_minor=amount, reference=f"outside {amount}")
     yield cmd.RequestReview(reason="person")
     yield cmd.CloseReview(reason="seen")
     yield cmd.OpenDispute(reference="d", amount_minor=AMOUNT)

@@ -210,7 +210,7 @@ async def test_secrets_are_shown_nowhere(caplog):
     caplog.set_level(logging.DEBUG)
     async with adyen(received, webhook_keys=[HMAC_KEY]) as (gateway, _):
         await gateway.perform(call(K.CAPTURE))
-        shown = repr(gateway) + str(vars(gateway)) + repr(gateway._client) + repr(gateway._webhooks)
+        shown = repr(gateway) + str(vars(gateway)) + str(vars(gateway._client)) + repr(gateway._webhooks)
         with pytest.raises(TypeError):
             pickle.dumps(gateway._client)
     logging.getLogger().removeHandler(handler)

@@ -207,6 +207,13 @@ def test_whatever_the_xml_is_it_is_read_or_refused(document):
     assert root.name
 
 
+def test_depth_and_size_are_bounded():
+    assert safe_xml.parse(b"<a>" * 40 + b"</a>" * 40).name == "a"
+    for document in (b"<a>" * 41 + b"</a>" * 41, b"<a>" + b"<b/>" * 20_000 + b"</a>"):
+        with pytest.raises(ValueError, match="too deep or too large"):
+            safe_xml.parse(document)
+
+
 def test_nil_and_white_space_are_no_text():
     root = safe_xml.parse(b'<a><b nil="true">x</b><c> y </c><d> </d><e f="1">z</e></a>')
     assert [root.text_of(name) for name in "bcde"] == [None, "y", None, "z"]

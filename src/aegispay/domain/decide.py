@@ -281,9 +281,13 @@ def _capture_to_refund(payment: Payment, amount_minor: int) -> str | None:
         if op.kind is OperationKind.REFUND and (op.unfinished or op.status is OperationStatus.APPROVED):
             given_back[op.capture_id] = given_back.get(op.capture_id, 0) + op.amount_minor
     for op in payment.operations:
-        if op.kind is OperationKind.CAPTURE and op.status is OperationStatus.APPROVED:
-            if op.amount_minor - given_back.get(op.id, 0) >= amount_minor:
-                return op.id
+        taken = (
+            op.amount_minor
+            if op.kind is OperationKind.CAPTURE and op.status is OperationStatus.APPROVED
+            else 0
+        )
+        if taken - given_back.get(op.id, 0) >= amount_minor:
+            return op.id
     return None
 
 

@@ -42,10 +42,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 class InstantGateway(Gateway):
     """Approves at once, unless a fault is queued or the token says otherwise (`tok_soft`, `tok_hard`, `tok_3ds`)."""
 
-    def __init__(self, name: str = "instant", capabilities: Capabilities | None = None, *, keep_books: bool = True):
+    def __init__(
+        self, name: str = "instant", capabilities: Capabilities | None = None, *, keep_books: bool = True
+    ):
         self.name = name
         self.capabilities = capabilities or Capabilities(
-            stable_key=True, stable_key_ttl_s=86_400.0, lookup_by_reference=True, lookup_quiet_s=1.0, multi_capture=True
+            stable_key=True,
+            stable_key_ttl_s=86_400.0,
+            lookup_by_reference=True,
+            lookup_quiet_s=1.0,
+            multi_capture=True,
         )
         self.books: list[Entry] = []
         self.calls: list[GatewayCall] = []
@@ -108,9 +114,13 @@ class InstantGateway(Gateway):
         reference = f"{self.name}_{self._count}"
         token = call.token or ""
         if token.startswith("tok_soft"):
-            return Declined(category=DeclineCategory.SOFT, code="insufficient_funds", message="Not enough money.")
+            return Declined(
+                category=DeclineCategory.SOFT, code="insufficient_funds", message="Not enough money."
+            )
         if token.startswith("tok_hard"):
-            return Declined(category=DeclineCategory.HARD, code="stolen_card", message="The card was refused.")
+            return Declined(
+                category=DeclineCategory.HARD, code="stolen_card", message="The card was refused."
+            )
         if token.startswith("tok_3ds"):
             return RequiresAction(reference=reference, action=NextAction(url="https://bank.example/3ds"))
         return Approved(reference=reference, amount_minor=call.amount.amount_minor)
