@@ -329,25 +329,13 @@ BUGS: dict[str, Planted] = {
             ),
         ),
     ),
-    "was_applied_never": Planted(
-        "a write that was applied and not acknowledged counts as refused",
-        (
-            Mutation(
-                "orchestration.journal:Journal._was_applied",
-                "return bool(stored) and stored[-1].id == last.id",
-                "return False",
-            ),
-        ),
-    ),
     "claim_lost_on_retry": Planted(
         "the second try of a write leaves its claim out",
         (
             Mutation(
-                "orchestration.journal:Journal.commit",
-                "tries += 1\n            if tries >= _COMMIT_RETRY.attempts_max:",
-                "tries += 1\n"
-                "            write = __import__('msgspec').structs.replace(write, claim=None)\n"
-                "            if tries >= _COMMIT_RETRY.attempts_max:",
+                "orchestration.journal:Journal._write",
+                "in_doubt = in_doubt or lost",
+                "in_doubt = in_doubt or lost\n            write = __import__('msgspec').structs.replace(write, claim=None)",
             ),
         ),
     ),

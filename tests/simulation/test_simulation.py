@@ -106,7 +106,7 @@ def test_a_hook_that_looks_at_the_real_clock_fails_the_run() -> None:
 def test_real_time_and_real_randomness_are_out_of_reach(use: Any) -> None:
     name = use.__name__
     with sealed(), pytest.raises(NotDeterministic):
-        getattr(time, name)() if name == "monotonic" else random.random() if name == "random" else use()  # noqa: S311
+        getattr(time, name)() if name == "monotonic" else random.random() if name == "random" else use()
     time.monotonic()
 
 

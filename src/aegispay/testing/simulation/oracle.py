@@ -26,6 +26,7 @@ from aegispay.testing.simulation.options import Mode
 from aegispay.testing.simulation.trace import Trace
 
 VIOLATIONS_MAX = 20
+_ENDED_WITHOUT = (OperationStatus.DECLINED, OperationStatus.NOT_SENT)
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +101,9 @@ class Oracle:
         charges = self._charges[payment_ref]
         charge = charges.setdefault((account, charge_id), _Charge())
         body = self._database.payment_body(payment_ref) if payment_ref.startswith("pay_") else ""
-        if not body or (reference.startswith("op_") and f'"{reference[:35]}"' not in body):
+        payment = decode_payment(body) if body else None
+        operation = payment.operation(reference[:35]) if payment else None
+        if payment is None or (reference.startswith("op_") and operation is None):
             self.violated(
                 "I3", f"{kind} {amount} for {reference} of {payment_ref}, which no committed record names"
             )
@@ -118,6 +121,10 @@ class Oracle:
         if self._moved[kind, reference] > 1:
             promise = "I9" if kind is MovementKind.REFUND else "I1"
             self.violated(promise, f"{kind} for {reference} of {payment_ref} a second time")
+        if operation is not None and operation.status in _ENDED_WITHOUT:
+            self.violated(
+                "I4", f"{kind} for {reference} of {payment_ref}, which is recorded as {operation.status}"
+            )
         if reference in self._failed_operations:
             self.violated(
                 "I4", f"{kind} for {reference} of {payment_ref}, which a client was told had failed"
