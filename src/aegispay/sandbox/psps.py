@@ -35,8 +35,15 @@ def _adyen(bank: Bank, clock: Clock, seed: int | None) -> ServedPsp:
     return AdyenPsp(bank, clock=clock, seed=seed)
 
 
+def _paypal(bank: Bank, clock: Clock, seed: int | None) -> ServedPsp:
+    from aegispay.sandbox.paypal_face import PayPalPsp
+
+    return PayPalPsp(bank, clock=clock, seed=seed)
+
+
 MAKERS: dict[str, Callable[[Bank, Clock, int | None], ServedPsp]] = {
     "razorpay": _razorpay,
+    "paypal": _paypal,
     "adyen": _adyen,
 }
 """Each maker gives a test account with the keys that its class has by default."""
