@@ -195,6 +195,15 @@ def test_an_authorisation_names_the_payment_and_our_operation():
     assert (event.amount_minor, event.currency, event.must_look_up) == (1000, "EUR", False)
 
 
+def test_the_unsigned_payment_id_says_where_to_look_for_an_authorisation_and_nothing_else():
+    payment = f"pay_{7:032x}"
+    hint = {"metadata.aegispay_payment": payment}
+    assert one(additionalData=hint).payment_id == payment
+    assert one("REFUND", additionalData=hint).payment_id is None
+    for odd in ("pay_1", "", 7, None, f"{payment}0"):
+        assert one(additionalData={"metadata.aegispay_payment": odd}).payment_id is None
+
+
 def test_a_reference_that_is_not_ours_is_no_operation():
     assert one(merchantReference="order-7").operation_id is None
     assert one(merchantReference="").operation_id is None

@@ -23,6 +23,7 @@ from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, Outcom
 from aegispay.gateways.adyen.amounts import from_adyen
 from aegispay.gateways.adyen.codes import row_of_text
 from aegispay.gateways.adyen.replies import read
+from aegispay.gateways.adyen.requests import PAYMENT_KEY
 from aegispay.gateways.adyen.wire_types import Notification, NotificationItem
 from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, DisputeNews, GatewayEvent, WebhookRejected
 
@@ -40,6 +41,7 @@ SIGNED = (
 RECAPTURED = ("Transaction Recaptured", "Transaction Auto-recaptured")
 """The reasons of a CAPTURE that Adyen repeats after a CAPTURE_FAILED: news, though all that is signed is the same."""
 _OPERATION = re.compile(r"op_[A-Za-z0-9]{1,64}")
+_PAYMENT = re.compile(r"pay_[0-9a-fA-F]{32}")
 _KEY = re.compile(r"[0-9A-Fa-f]{64}")
 
 
@@ -162,6 +164,7 @@ def _event(item: NotificationItem) -> GatewayEvent | None:
         type=code,
         at_us=_at_us(item.event_date),
         operation_id=ours if _OPERATION.fullmatch(ours) else None,
+        payment_id=_payment_hint(item) if code == "AUTHORISATION" else None,
         reference=item.psp_reference,
         payment_reference=item.original_reference or (None if code in DISPUTES else item.psp_reference),
         amount_minor=amount,
@@ -173,6 +176,17 @@ def _event(item: NotificationItem) -> GatewayEvent | None:
         return _dispute(event, item, success == "true")
     outcome = None if amount is None else _outcome(item, meaning, success == "true", amount)
     return msgspec.structs.replace(event, kind=meaning.kind, outcome=outcome)
+
+
+def _payment_hint(item: NotificationItem) -> str | None:
+    """Our payment, as the metadata says, which is not signed.
+
+    It only says where to look for the operation, whose id is signed. An authorisation that is not found there changes
+    nothing; of a refund that could not be said, so no other event has it.
+    """
+    raw = (item.additional_data or {}).get(f"metadata.{PAYMENT_KEY}")
+    found = read(bytes(raw), str) if raw is not None else None
+    return found if found and _PAYMENT.fullmatch(found) else None
 
 
 def _identity(item: NotificationItem, success: str) -> str:

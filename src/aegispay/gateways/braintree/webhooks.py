@@ -19,7 +19,7 @@ import msgspec
 
 from aegispay.domain.errors import ConfigError
 from aegispay.domain.events import OperationKind
-from aegispay.domain.outcomes import DeclineCategory, Declined
+from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, Outcome
 from aegispay.gateways.braintree.amounts import from_braintree
 from aegispay.gateways.braintree.client import check_private_key, check_public_key
 from aegispay.gateways.braintree.safe_xml import Element, parse
@@ -122,12 +122,32 @@ def read_notification(root: Element) -> list[GatewayEvent]:
     if transaction is None or kind not in (*SALES, "refund_failed"):
         return []
     head = _head(root, kind, transaction.text_of("id"), transaction)
-    credit = transaction.text_of("type") == "credit"
     if kind == "refund_failed":
         return [_refund_failed(head, transaction)]
-    if credit:
-        return [msgspec.structs.replace(head, kind=OperationKind.REFUND, must_look_up=True)]
-    return [msgspec.structs.replace(head, kind=OperationKind.CHARGE, must_look_up=True)]
+    refund = transaction.text_of("type") == "credit"
+    return [
+        msgspec.structs.replace(
+            head,
+            kind=OperationKind.REFUND if refund else OperationKind.CHARGE,
+            outcome=_said(head, kind),
+            must_look_up=True,
+        )
+    ]
+
+
+def _said(head: GatewayEvent, kind: str) -> Outcome | None:
+    """What the notice says of the transaction. It names the sale, not which of our operations: look it up first."""
+    if head.amount_minor is None or head.reference is None or kind == "transaction_retried":
+        return None
+    if kind == "transaction_settled":
+        return Approved(reference=head.reference, amount_minor=head.amount_minor)
+    return Declined(
+        category=DeclineCategory.HARD,
+        code="settlement_declined",
+        message="Braintree: settlement declined",
+        gateway_code="SETTLEMENT_DECLINED",
+        reference=head.reference,
+    )
 
 
 def _head(root: Element, kind: str, about: str | None, transaction: Element | None) -> GatewayEvent:
