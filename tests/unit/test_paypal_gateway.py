@@ -151,6 +151,36 @@ async def test_many_calls_with_a_refused_token_fetch_one_new_one():
     assert len([one for one in seen if one.path == "/v1/oauth2/token"]) <= 3
 
 
+async def test_a_late_refusal_of_the_old_token_does_not_throw_the_new_one_away():
+    async with paypal(routes({})) as (gateway, seen):
+        tokens = gateway._client.tokens
+        old = await tokens.fetch(1.0)
+        new = await tokens.fetch(1.0)
+        tokens.forget(old)
+        assert await tokens.get(1.0) is new
+        tokens.forget(new)
+        assert await tokens.get(1.0) is not new
+    assert len(seen) == 3
+
+
+async def test_a_token_that_does_not_come_in_time_is_waited_for_no_longer_than_the_call():
+    gate = asyncio.Event()
+
+    class Slow:
+        async def send(self, request: Any) -> Any:
+            await gate.wait()
+            return NotSent(reason="late")
+
+        async def aclose(self) -> None: ...
+
+    gateway = PayPalGateway(CLIENT_ID, CLIENT_SECRET, transport=Slow())
+    assert await gateway.charge(call(timeout_s=0.001)) == NotSent(reason="token_timeout")
+    waiting = asyncio.ensure_future(gateway.charge(call()))
+    await asyncio.sleep(0)
+    await gateway.aclose()
+    assert await waiting == NotSent(reason="transport_closed")
+
+
 @pytest.mark.parametrize(
     ("grant", "reason"),
     [

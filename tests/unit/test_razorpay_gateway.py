@@ -278,6 +278,11 @@ async def test_a_payment_is_found_by_our_reference():
     assert seen[0].query["receipt"] == [made.operation_id]
 
 
+async def test_somebody_elses_payment_is_not_ours():
+    async with razorpay(routes({"GET /payments/pay_1": payment("captured", id="pay_2")})) as (gateway, _):
+        assert await gateway.look_up(call(own_reference="pay_1")) == LookupFailed(reason="garbage")
+
+
 async def test_no_order_and_an_order_that_nobody_paid_are_nothing():
     made = call()
     async with razorpay(routes({"GET /orders": page()})) as (gateway, _):
