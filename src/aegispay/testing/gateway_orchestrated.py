@@ -1,0 +1,41 @@
+"""The real orchestrator over the adapter on the bench, with its store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aegispay.app import AegisPay
+from aegispay.domain.events import OperationKind
+from aegispay.domain.methods import Card
+from aegispay.orchestration.results import Result
+from aegispay.orchestration.settings import Settings
+from aegispay.resilience.retry import RetryPolicy
+from aegispay.testing.gateway_rig import Bench
+
+
+@asynccontextmanager
+async def orchestrator(bench: Bench) -> AsyncIterator[AegisPay]:
+    """An orchestrator that knows the one gateway, and does not wait long between its tries."""
+    settings = Settings(
+        recovery=False,
+        inline_retry=RetryPolicy(attempts_max=3, initial_delay_s=0.001, delay_max_s=0.002),
+    )
+    async with AegisPay({"bench": bench.gateway}, store="sqlite://:memory:", settings=settings) as pay:
+        yield pay
+
+
+async def start(
+    pay: AegisPay, bench: Bench, kind: OperationKind, key: str, method: str | Card | None = None
+) -> Result:
+    """The first operation of a payment, with what every call of this adapter needs."""
+    common = bench.rig.common
+    ask = pay.charge if kind is OperationKind.CHARGE else pay.authorize
+    return await ask(
+        bench.money(),
+        method if method is not None else bench.rig.approves,
+        idempotency_key=key,
+        customer_id=common.get("customer_id"),
+        return_url=common.get("return_url"),
+        metadata=common.get("metadata"),
+    )
