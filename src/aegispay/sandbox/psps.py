@@ -41,9 +41,16 @@ def _paypal(bank: Bank, clock: Clock, seed: int | None) -> ServedPsp:
     return PayPalPsp(bank, clock=clock, seed=seed)
 
 
+def _braintree(bank: Bank, clock: Clock, seed: int | None) -> ServedPsp:
+    from aegispay.sandbox.braintree_face import BraintreePsp
+
+    return BraintreePsp(bank, clock=clock, seed=seed)
+
+
 MAKERS: dict[str, Callable[[Bank, Clock, int | None], ServedPsp]] = {
     "razorpay": _razorpay,
     "paypal": _paypal,
     "adyen": _adyen,
+    "braintree": _braintree,
 }
 """Each maker gives a test account with the keys that its class has by default."""
