@@ -112,6 +112,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row("error", "177", "Metadata size exceeds limit", "invalid_request", INVALID, ERRORS),
     Row("error", "702", "Unable to parse the message", "invalid_request", INVALID, ERRORS),
+    Row("error", "803", "PaymentDetail not found", "invalid_payment_method", INVALID, ERRORS),
     Row("error", "901", "Invalid Merchant Account", "account_invalid", INVALID, ERRORS),
     Row(
         "error",
