@@ -124,8 +124,6 @@ class Client:
         return found.get("capture", found)
 
     def reverse(self, id_: str) -> Any:
-            "partiallyAuthorized", ""
-        )
         both = "__typename ... on Transaction { id status orderId } ... on Refund { id status orderId }"
         found = self.mutate(
             "reverseTransaction", "ReverseTransactionInput", f"reversal {{ {both} }}", {"transactionId": id_}
