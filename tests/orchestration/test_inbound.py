@@ -444,6 +444,38 @@ async def test_a_refund_told_twice_at_once_to_two_instances_is_counted_once(make
     assert (await instances[0].get(paid.payment_id)).refunded_minor == 30_00
 
 
+async def test_news_of_a_capture_that_carries_the_authorisations_reference_is_not_taken_for_it(
+    make_world: Make,
+) -> None:
+    world = make_world(silent())
+    pay = await world.instance()
+    held = await pay.authorize(USD100, "tok_ok", idempotency_key="k")
+
+    async def accepted(gateway: InstantGateway, call: GatewayCall) -> Outcome:
+        outcome = gateway.execute(call)
+        assert isinstance(outcome, Approved)
+        return Pending(reference=outcome.reference)
+
+    world.gateways[0].faults.append(accepted)
+    await pay.capture(held.payment_id, idempotency_key="c", timeout_s=0.05)
+    entry = world.gateways[0].books[-1]
+    done = Approved(reference=entry.reference, amount_minor=100_00)
+    payment = await pay.get(held.payment_id)
+    await tell(pay, news(payment, done, kind=OperationKind.CAPTURE, reference=entry.reference))
+    assert (await world.check_books(pay))[0].state is PaymentState.SUCCEEDED
+
+
+async def test_a_notice_that_only_says_look_makes_us_look(make_world: Make) -> None:
+    world = make_world(silent())
+    pay = await world.instance()
+    payment = await in_doubt(world, pay)
+    del world.gateways[0].look_up  # type: ignore[method-assign]
+    await tell(pay, news(payment, None, 1))
+    assert (await pay.get(payment.id)).state is PaymentState.IN_DOUBT
+    await tell(pay, news(payment, None, 2, must_look_up=True))
+    assert (await pay.get(payment.id)).state is PaymentState.SUCCEEDED
+
+
 async def post(
     app: WebhookApp, path: str, body: bytes, signature: bytes = b"good", method: str = "POST"
 ) -> int:

@@ -154,7 +154,7 @@ class Inbound:
 
     async def _apply(self, notice: Notice) -> None:
         event = _decode(notice.body)
-        if event.outcome is None and event.dispute is None:
+        if event.outcome is None and event.dispute is None and not event.must_look_up:
             return
         payment = await self._payment_of(event)
         if payment is None or not any(op.gateway == notice.gateway for op in payment.operations):
@@ -184,7 +184,8 @@ class Inbound:
     async def _record(self, payment: Payment, operation: Operation, event: GatewayEvent) -> None:
         engine = self._engine
         outcome = event.outcome
-        if not isinstance(outcome, Approved | Declined | NotSent):
+        asked = outcome is None and event.must_look_up
+        if not asked and not isinstance(outcome, Approved | Declined | NotSent):
             return  # "Processing" and "the payer must act" tell nothing that our own call does not.
         if operation.status is OperationStatus.APPROVED and isinstance(outcome, Approved):
             return
@@ -194,7 +195,7 @@ class Inbound:
         if served and not isinstance(outcome, Approved):
             # Whoever made the call is about to hear the same, and may go on to the next gateway.
             raise _NotYet("a caller is being served")
-        known = Known(outcome, Evidence.WEBHOOK)
+        known = Known(outcome, Evidence.WEBHOOK) if outcome is not None else None
         contradicts = operation.status is OperationStatus.APPROVED
         if event.must_look_up or contradicts:
             # Not signed, or late and out of order: the PSP's present word counts, not the notice's.
@@ -204,6 +205,8 @@ class Inbound:
             if contradicts and not isinstance(looked.outcome, Declined):
                 return
             known = looked
+        if known is None:
+            return
         deadline = Deadline(engine.ports.clock, engine.settings.answer_timeout_s)
         try:
             await self._driver.found(payment, row or unleased(payment, operation), known, deadline)
@@ -255,21 +258,23 @@ class Inbound:
 
 def _operation_of(payment: Payment, event: GatewayEvent) -> Operation | None:
     """The operation that the news is about: by our id, by the PSP's, or the attempt at that PSP payment."""
-    if event.operation_id:
-        found = payment.operation(event.operation_id)
-        if found is not None:
-            return found
+    for operation in reversed(payment.operations):
+        # News of a capture or refund may carry the reference of the authorisation that it belongs to.
+        if operation.id == event.operation_id and _same_kind(operation, event):
+            return operation
     if event.reference:
         for operation in reversed(payment.operations):
-            same_kind = (
-                event.kind is None
-                or operation.kind is event.kind
-                or {operation.kind, event.kind} <= FIRST_KINDS
-            )
-            if operation.reference == event.reference and same_kind:
+            if operation.reference == event.reference and _same_kind(operation, event):
                 return operation
     if event.kind in FIRST_KINDS and event.payment_reference:
         for operation in reversed(payment.operations):
             if operation.attempt and operation.reference == event.payment_reference:
                 return operation
     return None
+
+
+def _same_kind(operation: Operation, event: GatewayEvent) -> bool:
+    kind = event.kind
+    if kind is None or operation.kind is kind:
+        return True
+    return kind in FIRST_KINDS and (operation.kind in FIRST_KINDS or operation.kind is OperationKind.CONFIRM)
