@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ from aegispay.sandbox.bank import Movement, MovementKind
 from aegispay.sandbox.faults import FaultKind
 from aegispay.sandbox.issuer import sandbox_token
 from aegispay.sandbox.process import SandboxProcess
+from aegispay.storage.sqlite import SqliteStore
+from aegispay.storage.store import InFlight
 
 T = TypeVar("T")
 Rows = list[dict[str, str]]
@@ -310,7 +313,11 @@ def test_the_banks_books_match_ours_in_every_layout_and_each_planted_difference_
     assert world.payments() == before
 
 
-def test_ids_of_the_psp_are_enough_where_the_report_lacks_ours(world: World) -> None:
+def test_ids_of_the_psp_are_enough_where_the_report_lacks_ours(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Five payments, so several pages of them are read.
+    monkeypatch.setattr("aegispay.reconciliation.run.LIST_MAX", 2)
     pay_some(world, "stripe")
     rows = [
         {name: value for name, value in row.items() if "aegispay" not in name}
@@ -352,6 +359,58 @@ def test_a_charge_in_doubt_is_resolved_by_the_report_and_only_with_apply(world: 
     assert refund.is_success()
     run = world.reconcile(world.report(layout, "stripe"), "stripe")
     assert (run.status, run.data["counts"]["matched"]) == (0, 2)
+
+
+def test_a_payment_from_before_the_search_is_found_by_our_ids_alone(world: World) -> None:
+    payment_id = in_doubt(world)
+    ancient = ("--from", "2999-01-01", "--lookback-days", "0")
+    for layout in LAYOUTS:
+        rows = world.report(layout, "stripe")
+        run = world.reconcile(rows, "stripe", *ancient)
+        (found,) = run.data["differences"]
+        assert (found["kind"], found["payment_id"]) == ("doubt_resolved", payment_id), layout
+    rows = [{**row, "operation_id": ""} for row in rows]
+    run = world.reconcile(rows, "stripe", *ancient)
+    assert [one["kind"] for one in run.data["differences"]] == ["missing_here"]
+
+
+def test_payments_of_several_merchants_are_searched_where_they_are_named(world: World) -> None:
+    async def work(pay: AegisPay) -> None:
+        for merchant in ("one", "two"):
+            result = await pay.charge(
+                Money(10_00, "USD"),
+                sandbox_token(),
+                idempotency_key="k",
+                gateway="plainpay",
+                merchant_id=merchant,
+            )
+            assert result.is_success()
+
+    world.with_pay(work)
+    rows = [{**row, "operation_id": ""} for row in world.report("generic", "plainpay")]
+    run = world.reconcile(rows, "plainpay", "--merchant", "one", "--merchant", "two")
+    assert (run.status, run.data["counts"]["matched"]) == (0, 2), run
+    run = world.reconcile(rows, "plainpay", "--merchant", "one")
+    assert run.data["counts"]["missing_here"] == 1
+
+
+def test_an_operation_that_another_worker_takes_over_meanwhile_is_left_to_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment_id = in_doubt(world)
+    found = SqliteStore.find_in_flight
+
+    async def then_taken(store: SqliteStore, operation_id: str) -> InFlight | None:
+        row = await found(store, operation_id)
+        now_us = time.time_ns() // 1000
+        assert await store.lease_due(now_us + 60_000_000, "another", now_us + 120_000_000, 10)
+        return row
+
+    monkeypatch.setattr(SqliteStore, "find_in_flight", then_taken)
+    run = world.reconcile(world.report("stripe", "stripe"), "stripe", "--apply")
+    assert run.status == 1
+    assert run.data["differences"][0]["applied"].startswith("another worker has it")
+    assert world.state(payment_id) is PaymentState.IN_DOUBT
 
 
 def test_what_is_in_doubt_and_not_in_the_report_stays_in_doubt(world: World) -> None:
