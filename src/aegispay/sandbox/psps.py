@@ -17,7 +17,11 @@ from aegispay.sandbox.wire import Psp
 class ServedPsp(Psp, Protocol):
     """A PSP that knows where it listens, for the pages that it sends payers to, and that has notices to send."""
 
-    base_url: str
+    @property
+    def base_url(self) -> str: ...
+
+    @base_url.setter
+    def base_url(self, url: str) -> None: ...
 
     @property
     def outbox(self) -> Outbox: ...

@@ -34,7 +34,8 @@ _ID = "([A-Za-z0-9_]{1,60})"
 _PUBLIC = re.compile(rf"/v1/payments/{_ID}/(otp_generate|otp/submit|otp/resend)")
 """What the payer's browser may ask for, with the key's id alone."""
 
-Handler = Callable[..., Document]
+Handler = Callable[[str, str, Document], Document]
+"""Of the ids in the path (empty where there are fewer than two) and what was sent."""
 
 
 class RazorpayPsp:
@@ -172,7 +173,8 @@ class RazorpayPsp:
             match = pattern.fullmatch(request.path) if method == request.method else None
             if match is not None:
                 sent = dict(parse_qsl(request.query)) if method == "GET" else _body(request)
-                return handler(*match.groups(), sent)
+                first, second = (*match.groups(), "", "")[:2]
+                return handler(first, second, sent)
         raise RazorpayError("The requested URL was not found on the server.", status=404)
 
     def _send(self) -> None:
@@ -186,26 +188,26 @@ class RazorpayPsp:
     def _table(self) -> list[tuple[str, re.Pattern[str], Handler]]:
         payments, refunds = self._payments, self._refunds
         rows: list[tuple[str, str, Handler]] = [
-            ("POST", "/orders", self._create_order),
-            ("GET", "/orders", self._list_orders),
-            ("GET", "/orders/{}", lambda id_, _: self.state.order(id_)),
-            ("GET", "/orders/{}/payments", self._order_payments),
-            ("POST", "/payments/create/json", payments.create),
-            ("POST", "/payments/create/recurring", payments.create_recurring),
-            ("GET", "/payments/downtimes", lambda _: self._downtimes()),
-            ("GET", "/payments/downtimes/{}", lambda id_, _: self._downtime(id_)),
-            ("GET", "/payments", lambda query: self._listed(PAYMENT, query)),
-            ("GET", "/payments/{}", lambda id_, _: self.state.payment(id_)),
-            ("GET", "/payments/{}/card", lambda id_, _: self.state.payment(id_)["_card"]),
-            ("POST", "/payments/{}/capture", payments.capture),
-            ("POST", "/payments/{}/refund", refunds.create),
-            ("GET", "/payments/{}/refunds", lambda id_, _: refunds.of_payment(id_)),
+            ("POST", "/orders", lambda _, __, body: self._create_order(body)),
+            ("GET", "/orders", lambda _, __, query: self._list_orders(query)),
+            ("GET", "/orders/{}", lambda id_, _, __: self.state.order(id_)),
+            ("GET", "/orders/{}/payments", lambda id_, _, __: self._order_payments(id_)),
+            ("POST", "/payments/create/json", lambda _, __, body: payments.create(body)),
+            ("POST", "/payments/create/recurring", lambda _, __, body: payments.create_recurring(body)),
+            ("GET", "/payments/downtimes", lambda _, __, ___: self._downtimes()),
+            ("GET", "/payments/downtimes/{}", lambda id_, _, __: self._downtime(id_)),
+            ("GET", "/payments", lambda _, __, query: self._listed(PAYMENT, query)),
+            ("GET", "/payments/{}", lambda id_, _, __: self.state.payment(id_)),
+            ("GET", "/payments/{}/card", lambda id_, _, __: self._card(id_)),
+            ("POST", "/payments/{}/capture", lambda id_, _, body: payments.capture(id_, body)),
+            ("POST", "/payments/{}/refund", lambda id_, _, body: refunds.create(id_, body)),
+            ("GET", "/payments/{}/refunds", lambda id_, _, __: refunds.of_payment(id_)),
             ("GET", "/payments/{}/refunds/{}", lambda one, two, _: refunds.of_payment_one(one, two)),
-            ("POST", "/payments/{}/otp_generate", lambda id_, _: payments.otp_generate(id_)),
-            ("POST", "/payments/{}/otp/submit", payments.otp_submit),
-            ("POST", "/payments/{}/otp/resend", lambda id_, _: payments.otp_generate(id_)),
-            ("GET", "/refunds", lambda query: self._listed(REFUND, query)),
-            ("GET", "/refunds/{}", lambda id_, _: refunds.one(id_)),
+            ("POST", "/payments/{}/otp_generate", lambda id_, _, __: payments.otp_generate(id_)),
+            ("POST", "/payments/{}/otp/submit", lambda id_, _, body: payments.otp_submit(id_, body)),
+            ("POST", "/payments/{}/otp/resend", lambda id_, _, __: payments.otp_generate(id_)),
+            ("GET", "/refunds", lambda _, __, query: self._listed(REFUND, query)),
+            ("GET", "/refunds/{}", lambda id_, _, __: refunds.one(id_)),
         ]
         return [
             (method, re.compile("/v1" + path.replace("{}", _ID)), handler) for method, path, handler in rows
@@ -230,10 +232,14 @@ class RazorpayPsp:
         found = self._listed(ORDER, query, parent=query.get("receipt", ""))
         if query.get("expand[]") == "payments":
             for item in found["items"]:
-                item["payments"] = self._order_payments(item["id"], {})
+                item["payments"] = self._order_payments(item["id"])
         return found
 
-    def _order_payments(self, id_: str, _: Any) -> Document:
+    def _card(self, payment_id: str) -> Document:
+        card: Document = self.state.payment(payment_id)["_card"]
+        return card
+
+    def _order_payments(self, id_: str) -> Document:
         self.state.order(id_)
         return shape.collection(self.state.payments_of(id_))
 
