@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from aegispay.app import AegisPay
@@ -15,7 +15,7 @@ from aegispay.testing.gateway_rig import Bench
 
 
 @asynccontextmanager
-async def orchestrator(bench: Bench) -> AsyncIterator[AegisPay]:
+async def orchestrator(bench: Bench) -> AsyncGenerator[AegisPay]:
     """An orchestrator that knows the one gateway, and does not wait long between its tries."""
     settings = Settings(
         recovery=False,

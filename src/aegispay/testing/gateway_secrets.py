@@ -80,13 +80,14 @@ class SecretConformance(GatewayFixtures):
                 bench.wire.clear()
 
     async def _cards(self, bench: Bench) -> None:
-        for fault in (None, REFUSED, *BROKEN):
-            if fault is not None:
-                bench.wire.strike_all(fault)
+        bench.seen.append(await bench.gateway.tokenize(bench.rig.card(), 10.0))
+        for fault in (REFUSED, *BROKEN):
+            bench.wire.strike_all(fault)
             made = await bench.gateway.tokenize(bench.rig.card(), 10.0)
             bench.wire.clear()
             bench.seen.append(made)
-            expect(CVC not in repr(made).replace("tok", ""), "the CVC shows") if fault is not None else None
+            # Three digits may stand in a token or a time by chance, but hardly in the reason of a failure.
+            expect(CVC not in repr(made), f"the CVC shows in what tokenize answers, with {fault.name}")
 
     async def _stored(self, bench: Bench) -> str:
         """The events of a payment, as the store keeps them."""
