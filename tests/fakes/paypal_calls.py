@@ -54,6 +54,11 @@ def money(value: str = "10.00", code: str = "USD") -> dict[str, str]:
     return {"currency_code": code, "value": value}
 
 
+def custom_id(of: GatewayCall | None) -> str | None:
+    tag = "/refund" if of is not None and of.kind is OperationKind.REFUND else ""
+    return f"{of.operation_id}/{of.payment_id}{tag}" if of is not None else None
+
+
 def made(
     of: GatewayCall | None, status: str = "COMPLETED", id: str = CAPTURE, **fields: Any
 ) -> dict[str, Any]:
@@ -63,7 +68,7 @@ def made(
         "id": id,
         "status": status,
         "amount": money(),
-        "custom_id": own,
+        "custom_id": custom_id(of),
         "invoice_id": own,
         "links": [
             {"rel": "up", "href": f"https://api-m.paypal.com/v2/checkout/orders/{ORDER}", "method": "GET"}
@@ -86,6 +91,7 @@ def order(
     **fields: Any,
 ) -> dict[str, Any]:
     own = of.operation_id if isinstance(of, GatewayCall) else of
+    custom = custom_id(of) if isinstance(of, GatewayCall) else of
     return {
         "id": ORDER,
         "status": status,
@@ -93,7 +99,7 @@ def order(
         "purchase_units": [
             {
                 "reference_id": "default",
-                "custom_id": own,
+                "custom_id": custom,
                 "invoice_id": own,
                 "amount": money(),
                 "payments": {
@@ -120,7 +126,7 @@ def refund(of: GatewayCall, status: str = "COMPLETED", **fields: Any) -> dict[st
         "status": status,
         "amount": money(),
         "invoice_id": of.operation_id,
-        "custom_id": of.operation_id,
+        "custom_id": custom_id(of),
         "links": [{"rel": "up", "href": f"https://api-m.paypal.com/v2/payments/captures/{CAPTURE}"}],
         **fields,
     }

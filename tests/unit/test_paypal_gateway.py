@@ -36,6 +36,7 @@ from tests.fakes.paypal_calls import (
     REFUND,
     TOKEN,
     call,
+    custom_id,
     declined,
     error,
     made,
@@ -580,8 +581,8 @@ def found_in(*rows: Any, refreshed: str | None = "2023-11-15T10:00:00Z", pages: 
 async def test_the_transaction_search_finds_a_payment_by_our_reference():
     of = call()
     rows = [
-        {"transaction_id": "STRANGER", "custom_field": "op_other"},
-        {"transaction_id": CAPTURE, "custom_field": of.operation_id},
+        {"transaction_id": "STRANGER", "custom_field": "op_other/pay_other"},
+        {"transaction_id": CAPTURE, "custom_field": custom_id(of)},
     ]
     table = {SEARCH: found_in(*rows), GET_CAPTURE: made(of)}
     async with paypal(routes(table), transaction_search=True) as (gateway, seen):
@@ -601,7 +602,7 @@ async def test_a_search_that_found_nothing_proves_it_only_once_it_is_fresh():
         (found_in(pages=99), LookupFailed(reason="too_many_to_list")),
         ((403, error("PERMISSION_DENIED")), LookupFailed(reason="http_403")),
         (
-            found_in(*({"transaction_id": f"T{n}", "custom_field": of.operation_id} for n in range(2))),
+            found_in(*({"transaction_id": f"T{n}", "custom_field": custom_id(of)} for n in range(2))),
             LookupFailed(reason="several_found"),
         ),
     ):

@@ -89,7 +89,9 @@ def test_order_bodies_fit(kind, amount, token, description, return_url):
     assert body == requests.order_body(made)
     check_body("/v2/checkout/orders", body, ORDERS)
     (unit,) = body["purchase_units"]
-    assert unit["custom_id"] == unit["invoice_id"] == made.operation_id
+    assert unit["custom_id"] == f"{made.operation_id}/{made.payment_id}"
+    assert len(unit["custom_id"]) <= 127
+    assert unit["invoice_id"] == made.operation_id
     assert body["intent"] == ("AUTHORIZE" if kind is K.AUTHORIZE else "CAPTURE")
     (name,) = body["payment_source"]
     assert name == ("paypal" if token.startswith("paypal") else "card")
@@ -107,6 +109,7 @@ def test_capture_and_refund_bodies_fit(final):
     body = requests.refund_body(made)
     check_body("/v2/payments/captures/{capture_id}/refund", body, PAYMENTS)
     assert body["amount"] == {"currency_code": "JPY", "value": "3"}
+    assert body["custom_id"] == f"{made.operation_id}/{made.payment_id}/refund"
 
 
 def test_the_empty_bodies_of_capture_and_authorize_fit():
@@ -144,6 +147,8 @@ def test_a_refund_names_its_capture():
         (lambda: call(return_url="https://shop.example/\r\nX: y"), InvalidRequest),
         (lambda: call(operation_id="op 1"), InvalidRequest),
         (lambda: call(gateway_key="a\r\nb"), InvalidRequest),
+        (lambda: call(payment_id="pay/1"), InvalidRequest),
+        (lambda: call(payment_id="p" * 51), InvalidRequest),
         (lambda: call(K.CAPTURE, parent_reference=None), InvalidRequest),
         (lambda: call(K.CAPTURE, parent_reference="../../v2/checkout/orders"), InvalidRequest),
         (lambda: call(K.REFUND, capture_reference="X/refund"), InvalidRequest),

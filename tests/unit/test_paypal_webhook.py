@@ -34,6 +34,7 @@ from tests.fakes.paypal_calls import (
     ORDER,
     REFUND,
     call,
+    custom_id,
     declined,
     made,
     order,
@@ -395,7 +396,7 @@ def test_a_forged_body_with_the_same_crc32_passes_the_signature_so_nothing_is_be
 def test_a_captured_charge_names_its_operation():
     of = call()
     found = one("PAYMENT.CAPTURE.COMPLETED", made(of))
-    assert (found.kind, found.operation_id) == (K.CHARGE, of.operation_id)
+    assert (found.kind, found.operation_id, found.payment_id) == (K.CHARGE, of.operation_id, of.payment_id)
     assert found.outcome == Approved(reference=CAPTURE, amount_minor=1000)
     assert (found.reference, found.payment_reference) == (CAPTURE, ORDER)
     assert (found.amount_minor, found.currency) == (1000, "USD")
@@ -405,6 +406,7 @@ def test_a_capture_of_an_authorization_is_told_apart_by_its_invoice_id():
     first, capture = call(K.AUTHORIZE), call(K.CAPTURE)
     found = one("PAYMENT.CAPTURE.COMPLETED", made(first, invoice_id=capture.operation_id))
     assert (found.kind, found.operation_id) == (K.CAPTURE, capture.operation_id)
+    assert found.payment_id == first.payment_id
 
 
 @pytest.mark.parametrize(
@@ -444,9 +446,14 @@ def test_refunds_name_their_operation_and_their_capture(event, status, outcome):
     assert found.outcome is None if outcome is None else isinstance(found.outcome, outcome)
 
 
-def test_a_refund_made_on_the_dashboard_is_kept_without_an_operation():
+def test_a_refund_made_on_the_dashboard_is_not_taken_for_the_charge_whose_custom_id_it_carries():
+    charge = call()
+    theirs = refund(call(K.REFUND), invoice_id=charge.operation_id, custom_id=custom_id(charge))
+    found = one("PAYMENT.CAPTURE.REFUNDED", theirs)
+    assert (found.kind, found.operation_id, found.payment_id) == (K.REFUND, None, charge.payment_id)
+    assert isinstance(found.outcome, Approved) and found.payment_reference == CAPTURE
     found = one("PAYMENT.CAPTURE.REFUNDED", refund(call(K.REFUND), invoice_id="THEIR-7", custom_id=None))
-    assert found.operation_id is None and found.payment_reference == CAPTURE
+    assert found.operation_id is found.payment_id is None and found.payment_reference == CAPTURE
 
 
 @pytest.mark.parametrize(
@@ -459,6 +466,7 @@ def test_a_refund_made_on_the_dashboard_is_kept_without_an_operation():
     ],
 )
 def test_disputes(event, outcome, opened, won):
+    of = call()
     found = one(
         event,
         {
@@ -467,10 +475,10 @@ def test_disputes(event, outcome, opened, won):
             "status": "OPEN",
             "dispute_amount": {"currency_code": "USD", "value": "10.00"},
             "dispute_outcome": {"outcome_code": outcome} if outcome else None,
-            "disputed_transactions": [{"seller_transaction_id": CAPTURE}],
+            "disputed_transactions": [{"seller_transaction_id": CAPTURE, "custom": custom_id(of)}],
         },
     )
-    assert found.kind is None and found.payment_reference == CAPTURE
+    assert (found.kind, found.payment_reference, found.payment_id) == (None, CAPTURE, of.payment_id)
     assert (found.dispute.reference, found.dispute.amount_minor) == ("PP-D-4012", 1000)
     assert (found.dispute.opened, found.dispute.won) == (opened, won)
 

@@ -166,8 +166,11 @@ def test_a_late_capture_after_failed_is_told_as_a_success():
 
 def test_a_payment_that_is_not_known_to_be_ours_must_be_looked_up():
     found = one("payment.captured", payment=payment())
-    assert found.must_look_up and found.outcome is None and found.operation_id is None
-    assert found.payment_reference == "order_1"
+    assert found.must_look_up and found.operation_id is None
+    assert (found.kind, found.payment_reference) == (K.CHARGE, "order_1")
+    assert isinstance(found.outcome, Approved)
+    found = one("payment.authorized", payment=payment("authorized"))
+    assert found.must_look_up and found.kind is K.AUTHORIZE
 
 
 def test_an_order_names_our_operation_where_its_payment_does_not():
@@ -196,8 +199,10 @@ def test_refunds(event, status, wanted):
 
 def test_a_refund_made_on_the_dashboard_is_kept_without_an_operation():
     found = one("refund.processed", refund=refund(call(K.REFUND), notes=[], receipt=None), payment=payment())
-    assert found.operation_id is None and found.payment_reference == "pay_1"
+    assert found.operation_id is found.payment_id is None and found.payment_reference == "pay_1"
     assert isinstance(found.outcome, Approved)
+    bare = refund(call(K.REFUND), notes=[], receipt=None)
+    assert one("refund.processed", refund=bare, payment=payment(notes=NOTES)).payment_id == f"pay_{7:032x}"
 
 
 @pytest.mark.parametrize(
@@ -218,8 +223,8 @@ def test_disputes(event, opened, won):
         "reason_code": "chargeback",
         "status": "open",
     }
-    found = one(event, dispute=body, payment=payment())
-    assert found.kind is None
+    found = one(event, dispute=body, payment=payment(notes=NOTES))
+    assert (found.kind, found.payment_id) == (None, f"pay_{7:032x}")
     assert (found.dispute.reference, found.dispute.amount_minor) == ("disp_1", 1000)
     assert (found.dispute.opened, found.dispute.won, found.dispute.reason) == (opened, won, "chargeback")
     assert found.payment_reference == "pay_1"
@@ -254,7 +259,8 @@ def test_every_documented_notice_is_read():
                 assert isinstance(found[0].outcome, Declined if about["status"] == "failed" else Approved)
             else:
                 # Payments that we did not make: none is believed unread, nor the one that contradicts itself.
-                assert found[0].must_look_up and found[0].outcome is None
+                assert found[0].must_look_up
+                assert (found[0].outcome is None) == (about["status"] == "failed")
             checked[about["entity"]] += 1
     print(f"\ndocumented webhooks checked: {checked}")  # noqa: T201
     assert sum(checked.values()) == 38

@@ -18,7 +18,7 @@ from aegispay.gateways.gateway import Found, GatewayCall, Lookup, LookupFailed, 
 from aegispay.gateways.http import HttpReply
 from aegispay.gateways.paypal.client import PayPalClient
 from aegispay.gateways.paypal.replies import made_outcome, order_outcome, refund_outcome, time_us
-from aegispay.gateways.paypal.requests import refund_target
+from aegispay.gateways.paypal.requests import operation_of, refund_target
 from aegispay.gateways.paypal.wire_types import Order, SearchReply, Transaction
 
 PAGE_SIZE = 500
@@ -72,7 +72,7 @@ class PayPalLookup:
 
     async def _by_transaction(self, reference: str, call: GatewayCall, left: TimeLeft) -> Lookup:
         made = await self.transaction(_resource(call.kind), reference, left)
-        if made.custom_id not in (None, call.operation_id):
+        if operation_of(made.custom_id) not in (None, call.operation_id):
             return LookupFailed(reason="garbage")
         return _found(made_outcome(made, call, call.kind, made.order_id()))
 
@@ -90,7 +90,11 @@ class PayPalLookup:
             return _found(refund_outcome(await self.transaction("refunds", call.own_reference, left), call))
         parent = await self.transaction("captures", refund_target(call) or "", left)
         payments = (await self._order_of(parent, left)).payments()
-        ours = [one for one in payments.refunds if call.operation_id in (one.invoice_id, one.custom_id)]
+        ours = [
+            one
+            for one in payments.refunds
+            if call.operation_id in (one.invoice_id, operation_of(one.custom_id))
+        ]
         return _only(ours, lambda one: refund_outcome(one, call))
 
     async def _void(self, call: GatewayCall, left: TimeLeft) -> Lookup:
@@ -151,7 +155,7 @@ class PayPalLookup:
             refreshed_us = time_us(answer.last_refreshed_datetime)
             for detail in answer.transaction_details:
                 info = detail.transaction_info
-                if info is not None and info.custom_field == call.operation_id:
+                if info is not None and operation_of(info.custom_field) == call.operation_id:
                     found.add(info.transaction_id)
             if page >= answer.total_pages:
                 break

@@ -27,6 +27,7 @@ from aegispay.gateways.gateway import GatewayCall
 from aegispay.gateways.http import HttpReply
 from aegispay.gateways.paypal.amounts import from_paypal
 from aegispay.gateways.paypal.codes import row_of
+from aegispay.gateways.paypal.requests import operation_of
 from aegispay.gateways.paypal.wire_types import ErrorReply, Link, Order, Transaction
 
 DUPLICATE_INVOICE = "duplicate_invoice_id"
@@ -125,7 +126,7 @@ def order_outcome(order: Order, call: GatewayCall, kind: OperationKind, operatio
     None: the payer has approved it, or nobody needs to, and our own capture or authorize call is still to be made.
     While it is not approved, the order's id stands for the operation.
     """
-    if any(unit.custom_id not in (None, operation_id) for unit in order.purchase_units):
+    if any(operation_of(unit.custom_id) not in (None, operation_id) for unit in order.purchase_units):
         return InDoubt(reason="garbage")
     payments = order.payments()
     made = payments.authorizations if kind is OperationKind.AUTHORIZE else payments.captures

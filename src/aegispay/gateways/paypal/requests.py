@@ -36,6 +36,10 @@ def check_call(call: GatewayCall) -> None:
     """Raises a subclass of `InvalidRequest` for a call that PayPal can never take."""
     if not _ID.fullmatch(call.operation_id):
         raise InvalidRequest("the operation's id is not 1 to 100 of A-Z, a-z, 0-9, '_' and '-'.")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,50}", call.payment_id) or len(call.operation_id) > 60:
+        raise InvalidRequest(
+            "the payment's id is not 1 to 50 of A-Z, a-z, 0-9, '_' and '-', or the operation's too long."
+        )
     if not _ID.fullmatch(call.gateway_key):
         raise InvalidRequest(
             f"the operation's key is not 1 to {REQUEST_ID_LENGTH_MAX} of A-Z, a-z, 0-9, '_', '-'."
@@ -76,6 +80,18 @@ def _check_first(call: GatewayCall) -> None:
         raise InvalidRequest(f"return_url is an absolute URL of 10 to {RETURN_URL_LENGTH_MAX} characters.")
 
 
+def custom_id(call: GatewayCall) -> str:
+    """Our operation and our payment, for whatever PayPal says of them later; a refund says that it is one, for a refund
+    that somebody makes at PayPal may carry its charge's."""
+    tag = "/refund" if call.kind is OperationKind.REFUND else ""
+    return f"{call.operation_id}/{call.payment_id}{tag}"
+
+
+def operation_of(text: str | None) -> str | None:
+    """The operation in a `custom_id`; the text itself where it is none of ours."""
+    return text.split("/", 1)[0] if text is not None else None
+
+
 def money(call: GatewayCall) -> dict[str, str]:
     return {"currency_code": call.amount.code, "value": to_paypal(call.amount)}
 
@@ -84,7 +100,7 @@ def order_body(call: GatewayCall) -> dict[str, Any]:
     """Our reference stands in it twice: `custom_id` comes back on whatever follows from the order; `invoice_id` lets
     PayPal refuse a second payment, where the account asks for unique ones."""
     unit: dict[str, Any] = {
-        "custom_id": call.operation_id,
+        "custom_id": custom_id(call),
         "invoice_id": call.operation_id,
         "amount": money(call),
     }
@@ -119,7 +135,7 @@ def capture_body(call: GatewayCall) -> dict[str, Any]:
 
 
 def refund_body(call: GatewayCall) -> dict[str, Any]:
-    return {"amount": money(call), "invoice_id": call.operation_id, "custom_id": call.operation_id}
+    return {"amount": money(call), "invoice_id": call.operation_id, "custom_id": custom_id(call)}
 
 
 def refund_target(call: GatewayCall) -> str | None:

@@ -34,7 +34,9 @@ CERT_URL = "paypal-cert-url"
 PAST_TOLERANCE_S = 3 * 86_400 + WEBHOOK_TOLERANCE_S
 """PayPal delivers a notice up to 25 times over three days, and does not say that each try is signed anew."""
 _ALGORITHM = "SHA256withRSA"
-_OURS = re.compile(r"op_[0-9a-f]{32}")
+_OPERATION = re.compile(r"op_[0-9a-f]{32}")
+_OURS = re.compile(r"(?P<operation>op_[0-9a-f]{32})/(?P<payment>pay_[0-9a-z_-]{1,46})(?P<refund>/refund)?")
+"""A `custom_id` of ours."""
 _TRANSMISSION = re.compile(r"[\w-]{1,100}", re.ASCII)
 _AUTHORIZATION = {
     "PAYMENT.AUTHORIZATION.CREATED",
@@ -136,10 +138,7 @@ def _event(notice: Notice) -> GatewayEvent | None:
         if name in _AUTHORIZATION:
             return _made(notice, resource, K.AUTHORIZE)
         if name in _CAPTURE:
-            # A capture of an authorization has an invoice id of its own; that of a charge has the charge's.
-            return _made(
-                notice, resource, K.CHARGE if resource.invoice_id == resource.custom_id else K.CAPTURE
-            )
+            return _made(notice, resource, _capture_kind(resource))
         if name in _REFUND:
             return _refund(notice, resource)
         if name in ("PAYMENT.AUTHORIZATION.VOIDED", "PAYMENT.CAPTURE.REVERSED"):
@@ -159,20 +158,34 @@ class _Dispute(Resource):
     id: str = ""
 
 
+def _ours(custom_id: str | None) -> re.Match[str] | None:
+    return _OURS.fullmatch(custom_id or "")
+
+
+def _capture_kind(made: Resource) -> OperationKind:
+    """A capture of an authorization has an invoice id of its own; that of a charge has the charge's."""
+    ours = _ours(made.custom_id)
+    return K.CAPTURE if ours and made.invoice_id not in (None, ours["operation"]) else K.CHARGE
+
+
 def _made(notice: Notice, made: Resource, kind: OperationKind) -> GatewayEvent:
     outcome = made_outcome(made, _as_call(kind, made.amount), kind, None)
-    own = made.invoice_id if kind is K.CAPTURE else made.custom_id
-    return _about(notice, made, kind, outcome, own, payment=made.order_id())
+    ours = _ours(made.custom_id)
+    own = made.invoice_id if kind is K.CAPTURE else (ours["operation"] if ours else None)
+    return _about(notice, made, kind, outcome, own, made.custom_id, payment=made.order_id())
 
 
 def _refund(notice: Notice, refund: Resource) -> GatewayEvent:
+    """A refund of ours, or one that somebody made at PayPal: that one may carry the custom id of its charge."""
     outcome = refund_outcome(refund, _as_call(K.REFUND, refund.amount))
     related = refund.supplementary_data.related_ids if refund.supplementary_data else None
     capture = related.capture_id if related else None
     for link in refund.links:
         if capture is None and link.rel == "up" and "/captures/" in link.href:
             capture = link.href.rsplit("/", 1)[1][:64]
-    return _about(notice, refund, K.REFUND, outcome, refund.invoice_id or refund.custom_id, payment=capture)
+    ours = _ours(refund.custom_id)
+    own = ours["operation"] if ours and ours["refund"] else None
+    return _about(notice, refund, K.REFUND, outcome, own, refund.custom_id, payment=capture)
 
 
 def _order(notice: Notice, order: Resource) -> GatewayEvent:
@@ -180,7 +193,9 @@ def _order(notice: Notice, order: Resource) -> GatewayEvent:
     unit = order.purchase_units[0] if order.purchase_units else None
     order.amount = unit.amount if unit is not None and unit.amount is not None else Amount()
     kind = K.AUTHORIZE if order.intent == "AUTHORIZE" else K.CHARGE
-    return _about(notice, order, kind, None, unit.custom_id if unit else None, payment=order.id)
+    custom_id = unit.custom_id if unit else None
+    ours = _ours(custom_id)
+    return _about(notice, order, kind, None, ours["operation"] if ours else None, custom_id, payment=order.id)
 
 
 def _other(notice: Notice, resource: Resource) -> GatewayEvent:
@@ -191,7 +206,8 @@ def _other(notice: Notice, resource: Resource) -> GatewayEvent:
         amount = from_paypal(resource.amount.value, resource.amount.currency_code)
         outcome = Approved(reference=resource.id, amount_minor=amount)
     kind = K.VOID if voided else K.REFUND
-    return _about(notice, resource, kind, outcome, None, payment=resource.order_id() or resource.id)
+    payment = resource.order_id() or resource.id
+    return _about(notice, resource, kind, outcome, None, resource.custom_id, payment=payment)
 
 
 def _about(
@@ -200,17 +216,20 @@ def _about(
     kind: OperationKind,
     outcome: Outcome | None,
     own: str | None,
+    custom_id: str | None,
     *,
     payment: str | None,
 ) -> GatewayEvent:
     code = resource.amount.currency_code
+    ours = _ours(custom_id)
     return GatewayEvent(
         id=notice.id[:100],
         type=notice.event_type[:100],
         at_us=time_us(notice.create_time) or 0,
         kind=kind,
         outcome=outcome if isinstance(outcome, Approved | Declined) else None,
-        operation_id=own if own is not None and _OURS.fullmatch(own) else None,
+        operation_id=own if own is not None and _OPERATION.fullmatch(own) else None,
+        payment_id=ours["payment"] if ours else None,
         reference=resource.id,
         payment_reference=payment,
         amount_minor=from_paypal(resource.amount.value, code) if code else None,
@@ -228,10 +247,12 @@ def _dispute(notice: Notice, dispute: Resource) -> GatewayEvent:
     decided = dispute.dispute_outcome.outcome_code if dispute.dispute_outcome else None
     minor = from_paypal(amount.value, amount.currency_code)
     disputed = dispute.disputed_transactions
+    ours = _ours(disputed[0].custom) if disputed else None
     return GatewayEvent(
         id=notice.id[:100],
         type=notice.event_type[:100],
         at_us=time_us(notice.create_time) or 0,
+        payment_id=ours["payment"] if ours else None,
         reference=reference,
         payment_reference=disputed[0].seller_transaction_id if disputed else None,
         amount_minor=minor,

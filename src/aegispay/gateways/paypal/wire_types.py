@@ -147,6 +147,7 @@ class DisputeOutcome(msgspec.Struct):
 
 class DisputedTransaction(msgspec.Struct):
     seller_transaction_id: str | None = None
+    custom: str | None = None
 
 
 class Notice(msgspec.Struct):

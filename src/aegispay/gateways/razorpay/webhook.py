@@ -71,14 +71,16 @@ def read_webhook(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secr
 def _event(notice: Notice, event_id: str) -> GatewayEvent | None:
     payload = notice.payload
     at_us = (notice.created_at or 0) * 1_000_000
+    # Refunds made on the dashboard and disputes carry no notes of ours; the payment beside them may.
+    paid = note(payload.payment.entity.notes, PAYMENT_NOTE) if payload.payment is not None else None
     try:
         if notice.event in _PAYMENT_EVENTS and payload.payment is not None:
             order = payload.order.entity if payload.order is not None else None
             return _payment(notice.event, event_id, at_us, payload.payment.entity, order)
         if notice.event in _REFUND_EVENTS and payload.refund is not None:
-            return _refund(notice.event, event_id, at_us, payload.refund.entity)
+            return _refund(notice.event, event_id, at_us, payload.refund.entity, paid)
         if notice.event in _DISPUTE_EVENTS and payload.dispute is not None:
-            return _dispute(notice.event, event_id, at_us, payload.dispute.entity)
+            return _dispute(notice.event, event_id, at_us, payload.dispute.entity, paid)
     except (ValueError, InvalidRequest) as error:
         raise WebhookRejected("malformed") from error
     return None
@@ -90,11 +92,13 @@ def _payment(name: str, event_id: str, at_us: int, payment: Payment, order: Orde
     )
     operation_id = note(notes, OPERATION_NOTE)
     asked = note(notes, KIND_NOTE)
-    kind = OperationKind(asked) if asked in (K.AUTHORIZE, K.CHARGE) else None
-    outcome: Outcome | None = None
-    if kind is not None:
-        outcome = payment_outcome(payment, _as_call(kind, payment), kind)
-    if kind is K.AUTHORIZE and payment.status == "captured":
+    kinds = {one.value: one for one in (K.AUTHORIZE, K.CHARGE)}
+    # A payment that is not ours as far as the notice says: what it tells is a reason to look.
+    guess = K.AUTHORIZE if payment.status == "authorized" else K.CHARGE
+    known = asked in kinds
+    kind = kinds.get(asked or "", guess)
+    outcome: Outcome | None = payment_outcome(payment, _as_call(kind, payment), kind)
+    if known and kind is K.AUTHORIZE and payment.status == "captured":
         # The authorisation was told before; this is news of its capture, whose id the payment does not carry.
         kind, operation_id = K.CAPTURE, None
     if isinstance(outcome, Declined) and note(payment.notes, FLOW_NOTE) != SERVER_TO_SERVER:
@@ -105,7 +109,7 @@ def _payment(name: str, event_id: str, at_us: int, payment: Payment, order: Orde
         id=event_id,
         type=name,
         at_us=at_us,
-        kind=kind or K.CHARGE,
+        kind=kind,
         outcome=None if unclear or isinstance(outcome, Pending) else outcome,
         operation_id=operation_id,
         payment_id=note(notes, PAYMENT_NOTE),
@@ -113,11 +117,11 @@ def _payment(name: str, event_id: str, at_us: int, payment: Payment, order: Orde
         payment_reference=payment.order_id or payment.id,
         amount_minor=from_razorpay(payment.amount, payment.currency),
         currency=payment.currency,
-        must_look_up=kind is None or unclear,
+        must_look_up=not known or unclear,
     )
 
 
-def _refund(name: str, event_id: str, at_us: int, refund: RazorpayRefund) -> GatewayEvent:
+def _refund(name: str, event_id: str, at_us: int, refund: RazorpayRefund, paid: str | None) -> GatewayEvent:
     operation_id = note(refund.notes, OPERATION_NOTE)
     outcome = refund_outcome(refund, _as_call(K.REFUND, refund))
     return GatewayEvent(
@@ -127,7 +131,7 @@ def _refund(name: str, event_id: str, at_us: int, refund: RazorpayRefund) -> Gat
         kind=K.REFUND,
         outcome=outcome if isinstance(outcome, Approved | Declined) else None,
         operation_id=operation_id,
-        payment_id=note(refund.notes, PAYMENT_NOTE),
+        payment_id=note(refund.notes, PAYMENT_NOTE) or paid,
         reference=refund.id,
         payment_reference=refund.payment_id,
         amount_minor=from_razorpay(refund.amount, refund.currency),
@@ -135,13 +139,14 @@ def _refund(name: str, event_id: str, at_us: int, refund: RazorpayRefund) -> Gat
     )
 
 
-def _dispute(name: str, event_id: str, at_us: int, dispute: Dispute) -> GatewayEvent:
+def _dispute(name: str, event_id: str, at_us: int, dispute: Dispute, paid: str | None) -> GatewayEvent:
     opened, won = _DISPUTE_EVENTS[name]
     amount = from_razorpay(dispute.amount, dispute.currency)
     return GatewayEvent(
         id=event_id,
         type=name,
         at_us=at_us,
+        payment_id=paid,
         reference=dispute.id,
         payment_reference=dispute.payment_id or None,
         amount_minor=amount,
