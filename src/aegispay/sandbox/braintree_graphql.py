@@ -100,8 +100,8 @@ class GraphQl:
         if kind == "query" and field.name == "search":
             return {
                 "__typename": "Search",
-                "transactions": lambda given: self._search(given, "sale"),
-                "refunds": lambda given: self._search(given, "credit"),
+                "transactions": _later(lambda given: self._search(given, "sale")),
+                "refunds": _later(lambda given: self._search(given, "credit")),
             }
         raise QueryError(f"Field '{field.name}' in type '{kind.title()}' is undefined")
 
@@ -239,8 +239,8 @@ class GraphQl:
         state = self._state
         return {
             **self._payment(one, "Transaction", "transaction"),
-            "refunds": lambda _: [self._credit(state.transaction(id_)) for id_ in one["refund_ids"]],
-            "partialCaptureDetails": lambda _: self._parts(one),
+            "refunds": _later(lambda _: [self._credit(state.transaction(id_)) for id_ in one["refund_ids"]]),
+            "partialCaptureDetails": _later(lambda _: self._parts(one)),
             "customFields": [],
             "partiallyAuthorized": False,
             "processorResponse": _response(one["history"][-1]["code"] or "1000"),
@@ -250,7 +250,7 @@ class GraphQl:
         of = one["refunds"]
         return {
             **self._payment(one, "Refund", "refund"),
-            "refundedTransaction": lambda _: self.transaction(self._state.transaction(of)),
+            "refundedTransaction": _later(lambda _: self.transaction(self._state.transaction(of))),
         }
 
     def _payment(self, one: Document, type_: str, name: str) -> Data:
@@ -297,7 +297,8 @@ class GraphQl:
         if status == table.REJECTED:
             event["gatewayRejectionReason"] = code
             of = entry["duplicate_of"]
-            event["duplicateOf"] = lambda _: self.transaction(self._state.transaction(of)) if of else None
+            if of:
+                event["duplicateOf"] = _later(lambda _: self.transaction(self._state.transaction(of)))
         elif code:
             event["processorResponse"] = _response(code)
         if status == table.AUTHORIZED:
@@ -305,6 +306,11 @@ class GraphQl:
         if status == table.DECLINED:
             event["declineType"] = "HARD" if code in table.HARD else "SOFT"
         return event
+
+
+def _later(compute: Callable[[Data], Any]) -> Callable[[Data], Any]:
+    """A value that is worked out where it is asked for, from the field's arguments."""
+    return compute
 
 
 def global_id(name: str, legacy: str) -> str:

@@ -51,19 +51,19 @@ def parse(text: str) -> tuple[list[Operation], dict[str, Selection]]:
     reader = _Reader(text)
     operations: list[Operation] = []
     fragments: dict[str, Selection] = {}
-    while not reader.at_end:
-        if reader.peek == "fragment":
+    while not reader.at_end():
+        if reader.peek() == "fragment":
             reader.take("fragment")
             name = reader.name()
             reader.take("on")
             fragments[name] = Selection(on=reader.name(), selections=reader.selections())
-        elif reader.peek == "{":
+        elif reader.peek() == "{":
             operations.append(Operation(kind="query", name="", selections=reader.selections()))
         else:
             kind = reader.name()
             if kind not in ("query", "mutation"):
                 raise QueryError(f"'{kind}' is no operation")
-            name = "" if reader.peek in ("(", "{", "@") else reader.name()
+            name = "" if reader.peek() in ("(", "{", "@") else reader.name()
             reader.skip_variables()
             operations.append(Operation(kind=kind, name=name, selections=reader.selections()))
     return operations, fragments
@@ -83,16 +83,14 @@ class _Reader:
                 self._tokens.append(match[1])
             position = match.end()
 
-    @property
     def at_end(self) -> bool:
         return self._next >= len(self._tokens)
 
-    @property
     def peek(self) -> str:
-        return "" if self.at_end else self._tokens[self._next]
+        return "" if self.at_end() else self._tokens[self._next]
 
     def take(self, wanted: str = "") -> str:
-        token = self.peek
+        token = self.peek()
         if not token or (wanted and token != wanted):
             raise QueryError(f"Syntax error: expected {wanted or 'more'}, found {token or 'the end'}")
         self._next += 1
@@ -106,7 +104,7 @@ class _Reader:
 
     def skip_variables(self) -> None:
         """The variables' declarations say nothing that their values do not."""
-        if self.peek != "(":
+        if self.peek() != "(":
             return
         while self.take() != ")":
             pass
@@ -117,34 +115,34 @@ class _Reader:
             raise QueryError("The document is too deep")
         self.take("{")
         found: list[Selection] = []
-        while self.peek != "}":
+        while self.peek() != "}":
             found.append(self._selection())
         self.take("}")
         self._depth -= 1
         return tuple(found)
 
     def _selection(self) -> Selection:
-        if self.peek == "...":
+        if self.peek() == "...":
             self.take()
-            if self.peek == "on":
+            if self.peek() == "on":
                 self.take()
                 return Selection(on=self.name(), selections=self.selections())
-            if self.peek == "{":
+            if self.peek() == "{":
                 return Selection(selections=self.selections())
             return Selection(spread=self.name())
         alias = name = self.name()
-        if self.peek == ":":
+        if self.peek() == ":":
             self.take()
             name = self.name()
         arguments: dict[str, Any] = {}
-        if self.peek == "(":
+        if self.peek() == "(":
             self.take()
-            while self.peek != ")":
+            while self.peek() != ")":
                 key = self.name()
                 self.take(":")
                 arguments[key] = self._value()
             self.take(")")
-        inner = self.selections() if self.peek == "{" else ()
+        inner = self.selections() if self.peek() == "{" else ()
         return Selection(name=name, alias=alias, arguments=arguments, selections=inner)
 
     def _value(self) -> Any:
@@ -153,13 +151,13 @@ class _Reader:
             return Variable(self.name())
         if piece == "[":
             items: list[Any] = []
-            while self.peek != "]":
+            while self.peek() != "]":
                 items.append(self._value())
             self.take("]")
             return items
         if piece == "{":
             found: dict[str, Any] = {}
-            while self.peek != "}":
+            while self.peek() != "}":
                 key = self.name()
                 self.take(":")
                 found[key] = self._value()
