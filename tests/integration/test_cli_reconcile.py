@@ -392,6 +392,9 @@ def test_payments_of_several_merchants_are_searched_where_they_are_named(world: 
     assert (run.status, run.data["counts"]["matched"]) == (0, 2), run
     run = world.reconcile(rows, "plainpay", "--merchant", "one")
     assert run.data["counts"]["missing_here"] == 1
+    # The search goes no further back than it was told to.
+    both = ("--merchant", "one", "--merchant", "two", "--from", "2999-01-01", "--lookback-days", "0")
+    assert world.reconcile(rows, "plainpay", *both).data["counts"]["missing_here"] == 2
 
 
 def test_an_operation_that_another_worker_takes_over_meanwhile_is_left_to_it(
