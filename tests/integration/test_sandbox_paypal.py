@@ -28,7 +28,7 @@ from aegispay.domain.outcomes import (
     Outcome,
     RequiresAction,
 )
-from aegispay.gateways.gateway import Found, GatewayCall, NotFound
+from aegispay.gateways.gateway import Found, GatewayCall, LookupFailed, NotFound
 from aegispay.gateways.paypal import WALLET, PayPalGateway
 from aegispay.gateways.webhooks import WebhookRejected
 from aegispay.ports import SystemClock
@@ -218,7 +218,7 @@ async def test_each_fault_is_seen_as_what_it_is_and_a_resend_takes_the_money_onc
 ) -> None:
     assert (await gateway.health()).ok
     sandbox.faces["paypal"].script([fault], path="/v2/checkout/orders")
-    seen = await gateway.perform(call(timeout_s=0.3))
+    seen = await gateway.perform(call(timeout_s=0.3 if fault is FaultKind.NO_REPLY else 5.0))
     assert isinstance(seen, outcome), seen
     assert len(sandbox.bank.charges()) == taken
     assert isinstance(await gateway.perform(call()), Approved)
@@ -234,6 +234,32 @@ async def test_a_request_that_lands_late_is_one_with_its_resend(
     assert isinstance(await gateway.perform(call()), Approved)
     await sandbox.settle()
     assert sandbox.bank.totals()["USD"].captured_minor == 1000
+
+
+async def test_a_payment_whose_id_never_came_back_is_found_in_the_list_of_transactions(
+    sandbox: Sandbox,
+) -> None:
+    searching = PayPalGateway(
+        "paypal-sandbox-client",
+        "paypal-sandbox-secret",
+        base_url=sandbox.faces["paypal"].url,
+        transaction_search=True,
+    )
+    await searching.start()
+    psp: Any = sandbox.psps["paypal"]
+    await searching.health()
+    sandbox.faces["paypal"].script([FaultKind.REPLY_LOST], path="/v2/checkout/orders")
+    asked = call(OPS[1])
+    assert isinstance(await searching.perform(asked), InDoubt)
+    found = await searching.look_up(asked)
+    assert isinstance(found, Found), found
+    assert isinstance(found.outcome, Approved)
+    psp.reports.lag_s = 10_000.0
+    assert isinstance(await searching.look_up(asked), LookupFailed)
+    psp.reports.lag_s = 0.0
+    long_ago = SystemClock().now_us() - 2 * 3_600_000_000
+    assert isinstance(await searching.look_up(call(OPS[2], started_at_us=long_ago)), NotFound)
+    await searching.aclose()
 
 
 # --- webhooks -----------------------------------------------------------------------------------------------

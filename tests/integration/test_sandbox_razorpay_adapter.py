@@ -214,7 +214,7 @@ async def test_a_fault_at_the_payment_leaves_a_doubt_that_the_look_up_ends(
     gateway: RazorpayGateway, sandbox: Sandbox, fault: FaultKind, taken: bool
 ) -> None:
     sandbox.faces["razorpay"].script([fault], path="/payments/create")
-    seen = await gateway.perform(mandate(timeout_s=0.3))
+    seen = await gateway.perform(mandate(timeout_s=0.3 if fault is FaultKind.NO_REPLY else 5.0))
     assert isinstance(seen, InDoubt), seen
     assert sandbox.bank.captured_minor("pay_1") == 5000 * taken
     found = await gateway.look_up(mandate())
@@ -226,7 +226,9 @@ async def test_a_fault_at_the_order_is_proof_that_nothing_was_executed(
     gateway: RazorpayGateway, sandbox: Sandbox, fault: FaultKind
 ) -> None:
     sandbox.faces["razorpay"].script([fault], path="/orders")
-    assert isinstance(await gateway.perform(mandate(timeout_s=0.3)), NotSent)
+    assert isinstance(
+        await gateway.perform(mandate(timeout_s=0.3 if fault is FaultKind.NO_REPLY else 5.0)), NotSent
+    )
     assert sandbox.bank.charges() == []
 
 
@@ -236,7 +238,14 @@ async def test_a_fault_at_the_refund_is_healed_by_the_resend_and_it_is_paid_once
 ) -> None:
     parent = reference(await gateway.perform(mandate()))
     sandbox.faces["razorpay"].script([fault], path="/refund")
-    back = call(2, K.REFUND, 2000, timeout_s=0.3, capture_reference=parent, **after(parent))
+    back = call(
+        2,
+        K.REFUND,
+        2000,
+        timeout_s=0.3 if fault is FaultKind.NO_REPLY else 5.0,
+        capture_reference=parent,
+        **after(parent),
+    )
     assert isinstance(await gateway.perform(back), InDoubt)
     assert isinstance(await gateway.perform(back), Approved)
     assert sandbox.bank.refunded_minor("pay_1") == 2000

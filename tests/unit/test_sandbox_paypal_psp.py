@@ -467,6 +467,49 @@ def test_what_is_no_amount_is_refused(client: Client) -> None:
         assert client.issue("/v2/checkout/orders", body, "k")[1] == issue
 
 
+# --- the list of transactions -------------------------------------------------------------------------------
+
+WINDOW = "start_date=2023-11-14T00:00:00Z&end_date=2023-11-16T00:00:00Z"
+
+
+def report(client: Client, query: str = WINDOW) -> Any:
+    request = msgspec.structs.replace(client.request("/v1/reporting/transactions"), query=query)
+    body = msgspec.json.decode(handle(client.psp, request).body)
+    if body.get("transaction_details"):
+        document = psp_document("paypal/reporting_transactions_v1.json")
+        schema = {"$ref": "#/components/schemas/search_response", "components": document["components"]}
+        OAS30Validator(schema).validate(body)
+        checked["GET /v1/reporting/transactions 200"] += 1
+    return body
+
+
+def test_transactions_are_listed_once_the_list_has_caught_up(client: Client) -> None:
+    client.psp.reports.lag_s = 3_600.0
+    id_ = client.captured()
+    client.send(f"/v2/payments/captures/{id_}/refund", {"amount": usd("4.00"), "custom_id": "op_r"}, "k-r")
+    assert report(client)["total_items"] == 0
+    client.clock.us += 3_600_000_000
+    found = report(client)
+    rows = [one["transaction_info"] for one in found["transaction_details"]]
+    assert [(one["custom_field"], one["transaction_amount"]["value"]) for one in rows] == [
+        ("op_1", "10.00"),
+        ("op_r", "-4.00"),
+    ]
+    assert found["last_refreshed_datetime"] == "2023-11-14T22:13:20Z"
+    pages = [report(client, f"{WINDOW}&page_size=1&page={page}") for page in (1, 2)]
+    assert [one["total_pages"] for one in pages] == [2, 2]
+    assert report(client, f"{WINDOW}&transaction_currency=EUR")["total_items"] == 0
+    assert report(client, f"{WINDOW}&transaction_id={id_}")["total_items"] == 1
+
+
+def test_a_list_over_too_long_a_time_or_without_the_permission_is_refused(client: Client) -> None:
+    long = "start_date=2023-01-01T00:00:00Z&end_date=2023-02-02T00:00:00Z"
+    assert report(client, long)["name"] == "INVALID_REQUEST"
+    assert report(client, "start_date=2023-01-01")["name"] == "INVALID_REQUEST"
+    client.psp.reports.permitted = False
+    assert report(client)["name"] == "NOT_AUTHORIZED"
+
+
 OPERATIONS = {
     "POST /v2/checkout/orders": "",
     "POST /v2/checkout/orders/{id}/capture": "order",

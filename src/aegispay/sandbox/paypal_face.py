@@ -24,6 +24,8 @@ from aegispay.sandbox.paypal_notices import ALGORITHM, CERTIFICATE_PATH, signed_
 from aegispay.sandbox.paypal_objects import PayPalError
 from aegispay.sandbox.paypal_orders import Orders
 from aegispay.sandbox.paypal_payments import Payments
+from aegispay.sandbox.paypal_reports import PATH as REPORTS_PATH
+from aegispay.sandbox.paypal_reports import Reports
 from aegispay.sandbox.paypal_state import PayPalState
 from aegispay.sandbox.webhooks import Outbox
 from aegispay.sandbox.wire import FREE, Ticket, WireReply, WireRequest, html_reply, json_reply
@@ -81,6 +83,7 @@ class PayPalPsp:
         self.state = PayPalState(bank, account, clock or SystemClock(), seed, webhook_id)
         self._orders = Orders(self.state)
         self._payments = Payments(self.state)
+        self.reports = Reports(self.state)
         self._keys_in_use: set[str] = set()
         rows: list[tuple[str, str, Handler]] = [
             ("orders", "/v2/checkout/orders", self._orders.create),
@@ -160,7 +163,9 @@ class PayPalPsp:
     def _run(self, ticket: Ticket) -> WireReply:
         request = ticket.request
         if request.method == "GET":
-            return self._reply(request, 200, self._read(request.path))
+            is_report = request.path == REPORTS_PATH
+            found = self.reports.search(request.query) if is_report else self._read(request.path)
+            return self._reply(request, 200, found)
         if request.path == VERIFY_PATH and request.method == "POST":
             return self._verify(request)
         call, id_, handler = self._call(request)

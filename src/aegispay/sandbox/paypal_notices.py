@@ -6,6 +6,8 @@ import base64
 import binascii
 import zlib
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,48 +28,49 @@ def signed_text(transmission_id: str, time: str, webhook_id: str, body: bytes) -
     return f"{transmission_id}|{time}|{webhook_id}|{zlib.crc32(body)}".encode()
 
 
+@cache
+def _key_and_certificate() -> tuple[RSAPrivateKey, bytes]:
+    """One pair per process, made when first needed: it takes a noticeable moment."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.x509.oid import NameOID
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "messageverificationcerts.sandbox")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # The clock that a simulation sets may stand years away from the machine's.
+        .not_valid_before(now - timedelta(days=20_000))
+        .not_valid_after(now + timedelta(days=20_000))
+        .sign(key, hashes.SHA256())
+    )
+    return key, certificate.public_bytes(serialization.Encoding.PEM)
+
+
 class Signer:
-    """One key and its certificate, made when first needed; a new one with every start of the sandbox."""
+    """Signs as PayPal does. It needs the `cryptography` package, and says so before anything is served."""
 
     def __init__(self) -> None:
-        self._key: RSAPrivateKey | None = None
-        self._certificate = b""
-
-    def _begin(self) -> RSAPrivateKey:
-        if self._key is None:
-            from cryptography import x509
-            from cryptography.hazmat.primitives import hashes, serialization
-            from cryptography.hazmat.primitives.asymmetric import rsa
-            from cryptography.x509.oid import NameOID
-
-            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-            name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "messageverificationcerts.sandbox")])
-            now = datetime.now(UTC)
-            certificate = (
-                x509.CertificateBuilder()
-                .subject_name(name)
-                .issuer_name(name)
-                .public_key(key.public_key())
-                .serial_number(x509.random_serial_number())
-                # The clock that a simulation sets may stand years away from the machine's.
-                .not_valid_before(now - timedelta(days=20_000))
-                .not_valid_after(now + timedelta(days=20_000))
-                .sign(key, hashes.SHA256())
-            )
-            self._certificate = certificate.public_bytes(serialization.Encoding.PEM)
-            self._key = key
-        return self._key
+        if find_spec("cryptography") is None:
+            raise ModuleNotFoundError("PayPal's sandbox signs webhooks: install aegispay[paypal]")
 
     def certificate(self) -> bytes:
         """In PEM."""
-        self._begin()
-        return self._certificate
+        return _key_and_certificate()[1]
 
     def sign(self, text: bytes) -> str:
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import padding
 
-        return base64.b64encode(self._begin().sign(text, padding.PKCS1v15(), hashes.SHA256())).decode()
+        return base64.b64encode(
+            _key_and_certificate()[0].sign(text, padding.PKCS1v15(), hashes.SHA256())
+        ).decode()
 
     def signed(self, text: bytes, signature: str) -> bool:
         from cryptography.exceptions import InvalidSignature
@@ -76,7 +79,7 @@ class Signer:
 
         try:
             raw = base64.b64decode(signature, validate=True)
-            self._begin().public_key().verify(raw, text, padding.PKCS1v15(), hashes.SHA256())
+            _key_and_certificate()[0].public_key().verify(raw, text, padding.PKCS1v15(), hashes.SHA256())
         except (InvalidSignature, binascii.Error, ValueError):
             return False
         return True

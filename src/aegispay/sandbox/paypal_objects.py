@@ -158,6 +158,12 @@ def money_of(minor: int, currency: str) -> Document:
     return {"currency_code": currency, "value": value}
 
 
+def names_of(custom_id: str) -> tuple[str, str]:
+    """The merchant's operation and payment, for the bank's books: a custom id may name both, with a slash between."""
+    operation, _, payment = custom_id.partition("/")
+    return operation, payment
+
+
 def time_of(us: int) -> str:
     return datetime.fromtimestamp(us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -39,6 +39,7 @@ class Orders:
             raise PayPalError("PAYPAL_REQUEST_ID_REQUIRED")
         now_us, id_ = self._state.now_us(), self._state.new_id()
         context = {**(body.get("application_context") or {}), **source["context"]}
+        operation, payment = shape.names_of(str(unit.get("custom_id") or unit.get("invoice_id") or key))
         order: Document = {
             "id": id_,
             "intent": intent,
@@ -49,8 +50,8 @@ class Orders:
             "_minor": minor,
             "_currency": currency,
             "_source": {**source, "context": {}},
-            "_reference": str(unit.get("custom_id") or unit.get("invoice_id") or key),
-            "_payment_ref": str(unit.get("reference_id", "")),
+            "_reference": operation,
+            "_payment_ref": payment or str(unit.get("reference_id", "")),
             "_invoice": str(unit.get("invoice_id", "")),
             "_urls": [context.get("return_url"), context.get("cancel_url")],
         }

@@ -14,6 +14,7 @@ from aegispay.sandbox.paypal_objects import (
     PayPalError,
     link,
     money_of,
+    names_of,
     time_of,
 )
 from aegispay.sandbox.webhooks import Notice
@@ -165,7 +166,7 @@ class PayPalState:
             self.account,
             capture["_charge"],
             id_,
-            reference=str(body.get("custom_id") or body.get("invoice_id") or ""),
+            reference=names_of(str(body.get("custom_id") or body.get("invoice_id") or ""))[0],
             amount_minor=minor,
             at_us=now_us,
         )
