@@ -276,3 +276,16 @@ async def test_a_webhook_that_is_refused_is_sent_again_until_the_tries_are_spent
     assert [one.status for one in tries] == [500, 200, 200, 500, 503]
     assert [one.type for one in delivery.given_up] == ["payment.authorized"]
     assert await delivery.flush() == []
+
+
+async def test_a_sandbox_in_another_process_delivers_its_webhooks_when_told_to(
+    shop: Shop, sandbox: SandboxProcess, client: Any
+) -> None:
+    def make() -> list[tuple[str, int, bool]]:
+        pay(client, "pay_hooks")
+        sandbox.deliver("razorpay", f"{shop.url}/before")
+        pay(client, "pay_hooks_2", token="token_declined")
+        return sandbox.deliver("razorpay", shop.url, NoticePlan(probabilities={NoticeFault.FORGED: 1.0}))
+
+    assert await asyncio.to_thread(make) == [("payment.failed", 200, True), ("payment.failed", 200, False)]
+    assert shop.genuine()[-2:] == [False, True]

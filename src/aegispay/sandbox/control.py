@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
+from aegispay.ports import SystemClock
 from aegispay.sandbox.face import bind, web_reply, wire_request
 from aegispay.sandbox.faults import FaultPlan
+from aegispay.sandbox.webhooks import NoticeDelivery, NoticePlan
 from aegispay.sandbox.wire import WireReply, json_reply
 
 if TYPE_CHECKING:
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Control:
-    """`POST /_sandbox/script`, `faults`, `clear`, `settle`, `down`, `up`, `settings`; `GET /_sandbox/status`, `books`."""
+    """`POST /_sandbox/script`, `faults`, `clear`, `settle`, `down`, `up`, `settings`, `deliver`.
+
+    `GET /_sandbox/status`, `books`.
+    """
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -40,7 +45,9 @@ class Control:
         wire = await wire_request(request)
         try:
             body = msgspec.json.decode(wire.body, type=dict[str, Any]) if wire.body else {}
-            reply = json_reply(200, await self._answer(wire.path.removeprefix("/_sandbox/"), body))
+            verb = wire.path.removeprefix("/_sandbox/")
+            answer = self._deliver(body) if verb == "deliver" else self._answer(verb, body)
+            reply = json_reply(200, await answer)
         except (msgspec.MsgspecError, KeyError, ValueError, TypeError) as error:
             reply = WireReply(
                 status=400, body=msgspec.json.encode({"error": f"{type(error).__name__}: {error}"})
@@ -71,6 +78,13 @@ class Control:
         elif verb != "status":
             raise ValueError(f"there is no {verb!r} here")
         return self._status()
+
+    async def _deliver(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Sends a face's waiting webhooks, and says what became of each try."""
+        plan = msgspec.convert(body.get("plan") or {}, NoticePlan)
+        outbox = self._sandbox.psps[body["face"]].outbox
+        tries = await NoticeDelivery(outbox, str(body["url"]), SystemClock(), plan).flush()
+        return {"tries": [[one.notice.type, one.status, one.forged] for one in tries]}
 
     def _settings(self, body: dict[str, Any]) -> None:
         stripe, plainpay = self._sandbox.stripe_psp, self._sandbox.plainpay_psp

@@ -19,6 +19,7 @@ from aegispay.gateways.gateway import Gateway
 from aegispay.sandbox.bank import Bank
 from aegispay.sandbox.faults import FaultKind, FaultPlan
 from aegispay.sandbox.server import SandboxSettings, ready_gateways
+from aegispay.sandbox.webhooks import NoticePlan
 
 START_TIMEOUT_S = 20.0
 CONTROL_TIMEOUT_S = 30.0
@@ -162,6 +163,11 @@ class SandboxProcess:
 
     def up(self, face: str) -> None:
         self.control("up", face=face)
+
+    def deliver(self, face: str, url: str, plan: NoticePlan | None = None) -> list[tuple[str, int, bool]]:
+        """Sends the face's waiting webhooks to this address; returns the type, status and forgery of every try."""
+        tries = self.control("deliver", face=face, url=url, plan=plan or NoticePlan())["tries"]
+        return [(kind, status, forged) for kind, status, forged in tries]
 
     def faults_fired(self) -> dict[str, dict[str, int]]:
         return dict(self.control("status")["fired"])
