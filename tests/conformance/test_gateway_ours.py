@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from aegispay.domain.events import OperationKind
 from aegispay.gateways.capabilities import Capabilities
 from aegispay.sandbox.server import Sandbox
 from aegispay.testing.gateway_conformance import Bench, ConformanceFailure, GatewayConformance, Rig
-from tests.conformance.gateway_rigs import instant_rig, plainpay_rig, stripe_rig
+from tests.conformance.gateway_rigs import instant_rig, only_about, plainpay_rig, stripe_rig
 
 K = OperationKind
 DINARS = pytest.mark.xfail(
@@ -31,18 +30,6 @@ CONFIRM_CANCELED = pytest.mark.xfail(
     strict=True,
     reason="PlainPay's cancel approves the reference of a confirm, which it never sent to PlainPay",
 )
-
-
-@contextmanager
-def only_about(*codes: str) -> Iterator[None]:
-    """What is known of some currencies hides no fault of another."""
-    try:
-        yield
-    except ConformanceFailure as failure:
-        others = [line for line in str(failure).splitlines() if not any(code in line for code in codes)]
-        if others:
-            raise AssertionError("\n".join(others)) from failure
-        raise
 
 
 def kinds_with(mark: pytest.MarkDecorator) -> list[Any]:

@@ -24,6 +24,8 @@ class FaultConformance(GatewayFixtures):
         bench.needs_kind(kind)
         count = await bench.requests_in(kind)
         for fault in BROKEN:
+            if getattr(fault.answer, "status", None) in bench.rig.bare_yes:
+                continue
             for number in range(count):
                 await self._strike(bench, kind, fault, number)
 
@@ -104,7 +106,10 @@ class FaultConformance(GatewayFixtures):
             bench.seen.append(found)
             expect(not found.ok, f"health is ok, with {fault.name}")
             expect(
-                all(one.request.timeout_s <= 2.0 + 1e-6 for one in bench.wire.sent[begin:]),
+                all(
+                    one.request.timeout_s <= 2.0 + 1e-6 or bench.is_shared(one.request)
+                    for one in bench.wire.sent[begin:]
+                ),
                 "health does not keep to its time-out",
             )
 

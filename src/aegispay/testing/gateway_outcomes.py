@@ -14,12 +14,11 @@ from aegispay.domain.outcomes import (
     Approved,
     DeclineCategory,
     Declined,
-    InDoubt,
     NotSent,
     Pending,
 )
 from aegispay.gateways.gateway import Tokenized
-from aegispay.testing.faulty_transport import LOST_AFTER, REFUSED
+from aegispay.testing.faulty_transport import REFUSED
 from aegispay.testing.gateway_rig import FIRST, Bench, Books, Rig, expect, open_bench
 
 K = OperationKind
@@ -117,13 +116,7 @@ class OutcomeConformance(GatewayFixtures):
             outcome = await bench.perform(call)
             expect(isinstance(outcome, NotSent), f"a refused connection is {outcome!r}, not NotSent")
             bench.expect_books(call, Books(), "after a refused connection")
-            count = await bench.requests_in(kind)
-            call = bench.call(kind)
-            doubts = 0
-            for number in range(count):
-                bench.wire.strike(LOST_AFTER, number)
-                doubts += isinstance(await bench.perform(bench.call(kind)), InDoubt)
-            expect(doubts, f"no time-out of a {kind} is InDoubt")
+            await bench.in_doubt(kind, executed=True)  # It expects that there is one.
 
     async def test_unknown_credentials_are_proof_that_nothing_was_executed(self, bench: Bench) -> None:
         if bench.rig.wrong_key is None:
