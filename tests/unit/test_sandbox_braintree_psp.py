@@ -271,6 +271,9 @@ def test_a_cards_token_is_spent_by_its_first_use(client: Client) -> None:
     token = found["paymentMethod"]["id"]
     assert client.sale(nonce=token)["statusHistory"][0]["processorResponse"]["legacyCode"] == "2001"
     assert client.sale(nonce=token)["legacyCode"] == "91564"
+    unpublished = {**card, "number": "4111111111111111"}
+    client.mutate("tokenizeCreditCard", "TokenizeCreditCardInput", wanted, {"creditCard": unpublished})
+    assert not any("4111111111111111" in line for line in client.bank.db.iterdump())
     spent = Client(single_use_nonces=True)
     assert spent.sale()["status"] == "SUBMITTED_FOR_SETTLEMENT"
     assert spent.sale(order="op_2")["legacyCode"] == "91564"

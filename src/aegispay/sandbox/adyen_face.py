@@ -115,6 +115,7 @@ class AdyenPsp:
         headers = {"pspreference": ticket.request_id}
         if ticket.key:
             headers["idempotency-key"] = ticket.key
+        self._state.forget_drafts()
         with self._bank.transaction():
             reply, kept = self._run(ticket, headers, fail)
             if ticket.key and kept:

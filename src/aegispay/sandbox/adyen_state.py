@@ -131,6 +131,10 @@ class AdyenState:
         }
         self.tell(code, nothing, success=False, reason=reason)
 
+    def forget_drafts(self) -> None:
+        """What an earlier request drafted and did not finish never happened."""
+        self._drafts.clear()
+
     def send_drafts(self) -> None:
         """What was drafted happened: the notices wait for delivery."""
         for notice in self._drafts:

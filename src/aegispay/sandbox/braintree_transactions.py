@@ -11,6 +11,7 @@ from typing import Any
 from aegispay.domain.errors import InvalidPaymentMethod
 from aegispay.domain.methods import Card
 from aegispay.sandbox import braintree_tables as table
+from aegispay.sandbox import issuer
 from aegispay.sandbox.braintree_state import (
     SPENT,
     TOKEN,
@@ -44,15 +45,16 @@ class Transactions:
 
     # --- payment methods ------------------------------------------------------------------------------------
 
-    def tokenize(self, number: object, month: object, year: object) -> Document:
+    def tokenize(self, given: object, month: object, year: object) -> Document:
         """A single-use token for a card."""
         try:
-            card = Card(str(number), str(month), str(year))
+            card = Card(str(given), str(month), str(year))
         except InvalidPaymentMethod:
             raise BraintreeError("Credit card number is invalid.", "81715", "number") from None
         token: Document = {
             "id": self._state.ids.new("tokencc_bh_", 24),
-            "number": card.reveal_number(),
+            # Of a card that is not one of the published test numbers, only the last digits are kept.
+            "number": number if (number := card.reveal_number()) in issuer.CARDS else card.last4,
             "last4": card.last4,
             "brand": card.brand,
         }
@@ -123,9 +125,9 @@ class Transactions:
         if not self._duplicate_check:
             return None
         from_us = self._state.clock.now_us() - DUPLICATE_WINDOW_S * 1_000_000
-        for other in self._state.documents.newest(TRANSACTION, from_us=from_us, limit=1000):
-            same = other.get("fingerprint") == one["fingerprint"] and other["status"] in _GOOD
-            if same and other["number"] <= seen:
+        for other in self._state.documents.labelled(TRANSACTION, "same", one["fingerprint"]):
+            recent = other["created_us"] >= from_us and other["status"] in _GOOD
+            if recent and other["number"] <= seen:
                 return other
         return None
 
@@ -290,12 +292,15 @@ class Transactions:
             "parent": "",
             "children": [],
             "payment_ref": "",
+            "fingerprint": "",
             "charge": id_,
         }
         return found
 
     def _add(self, one: Document) -> None:
         labels = {"order": one["order_id"]}
+        if one["fingerprint"]:
+            labels["same"] = one["fingerprint"]
         self._state.documents.add(TRANSACTION, one, self._state.clock.now_us(), labels=labels)
 
     def _rename(self, one: Document, order: str) -> None:
