@@ -1,4 +1,4 @@
-"""The simulation itself: it replays, it is sealed off from the real world, it dies and stalls as it should; and it is clean."""
+"""The simulation itself: it replays, it is sealed off from the real world, it dies and stalls as it should, and is clean."""
 
 from __future__ import annotations
 

@@ -71,6 +71,30 @@ BUILT_IN = ("stripe", "plainpay", "keyed", "lookup", "cancel")
 """The PSPs that come with the simulation: real adapters over the sandbox's faces, and models of other kinds."""
 
 
+THEMES: tuple[dict[str, float], ...] = (
+    {"stall_at_port": 0.03, "lands_late": 0.1},
+    {"crash_mid_call": 0.15, "lands_late": 0.3, "request_lost": 0.05, "connection_refused": 0.2},
+    {"crash_at_port": 0.02, "commit_acknowledgement_lost": 0.1, "commit_lost": 0.1, "reply_lost": 0.1},
+    {"reply_lost": 0.3, "long_stall": 2.0, "lookup_lags": 1.0},
+    {"cancel_request": 0.3, "stall_at_port": 0.02, "slow": 0.2},
+)
+"""Faults that are dangerous together. One run in three or so has one of these, and little else."""
+THEMES_OF_LATE = (0, 1)
+"""Those that are dangerous where a PSP has neither keys nor a cancel by reference."""
+
+
+def _themed(
+    source: random.Random, rates: dict[str, float], chosen: tuple[str, ...], psps: tuple[str, ...]
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The drawn rates and PSPs, or, at times, a theme with a tenth of the rates beside it."""
+    themed, number = source.random() < 0.3, source.randrange(len(THEMES))
+    if not themed or not rates:
+        return rates, chosen
+    if number in THEMES_OF_LATE and "lookup" in psps:
+        chosen = ("lookup", *(name for name in chosen if name != "lookup"))[:2]
+    return {**{kind: round(rate / 10, 4) for kind, rate in rates.items()}, **THEMES[number]}, chosen
+
+
 def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) -> Options:
     """The options that this seed stands for."""
     source = random.Random(f"options:{seed}:{mode}")  # noqa: S311 - replayable on purpose
@@ -79,11 +103,18 @@ def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) 
         allowed = faults.KINDS
     elif mode is Mode.CALM:
         allowed = ()
-    chosen = tuple(source.sample(psps, min(len(psps), source.choice((1, 2, 2, 2, 3)))))
+    weighted = [
+        *psps,
+        *(name for name in psps if name == "lookup"),
+    ]  # It has the least to go by, so most can go wrong.
+    source.shuffle(weighted)
+    chosen = tuple(dict.fromkeys(weighted))[: source.choice((1, 2, 2, 2, 3))]
     if mode is Mode.LATE and not {"lookup"} & set(chosen) and "lookup" in psps:
         # Only a PSP that has neither keys nor a cancel by reference can be surprised by a request that lands late.
         chosen = ("lookup", *chosen[:1])
     rates = faults.random_rates(source, allowed)
+    if mode is Mode.NORMAL or mode is Mode.CLOCKS:
+        rates, chosen = _themed(source, rates, chosen, psps)
     if mode is Mode.LATE:
         rates = {
             kind: rate
@@ -102,7 +133,7 @@ def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) 
         safety_s=source.choice((30.0, 120.0, 600.0)),
         skew_s_max=source.choice((0.0, 0.0, 0.5, 2.0)),
         quiet_s=quiet_s,
-        late_share=source.choice((0.5, 0.9, 1.0)),
+        late_share=source.choice((0.5, 1.0, 1.0)),
         key_ttl_s=2 * quiet_s + source.choice((180.0, 3600.0, 86_400.0)),
         call_timeout_s=call_timeout_s,
         answer_timeout_s=source.choice((5.0, 30.0)),
