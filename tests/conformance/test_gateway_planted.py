@@ -279,6 +279,54 @@ class AlwaysWell(StripeGateway):
         return Health(ok=True, latency_ms=1.0)
 
 
+class ConfirmsAtOnce(PlainPayGateway):
+    """Whoever comes back has authenticated."""
+
+    async def confirm(self, call: GatewayCall) -> Outcome:
+        return Approved(reference=call.parent_reference or "", amount_minor=call.amount.amount_minor)
+
+
+class StrangerIsDeclined(StripeGateway):
+    async def charge(self, call: GatewayCall) -> Outcome:
+        outcome = await super().charge(call)
+        if isinstance(outcome, NotSent) and outcome.reason == "unauthorized":
+            return Declined(category=DeclineCategory.INVALID, code="unauthorized")
+        return outcome
+
+
+class TokenizeRaises(PlainPayGateway):
+    async def tokenize(self, card: Card, timeout_s: float) -> Tokenized | Declined | NotSent:
+        made = await super().tokenize(card, timeout_s)
+        if isinstance(made, NotSent):
+            raise ConnectionError(made.reason)
+        return made
+
+
+class KeyByAmount(StripeGateway):
+    """The key depends on the amount too, so another amount is another payment."""
+
+    async def charge(self, call: GatewayCall) -> Outcome:
+        return await super().charge(
+            replace(call, gateway_key=f"{call.gateway_key}{call.amount.amount_minor}")
+        )
+
+
+class RefundsOneLess(PlainPayGateway):
+    async def refund(self, call: GatewayCall) -> Outcome:
+        less = Money(call.amount.amount_minor - 1, call.amount.currency)
+        outcome = await super().refund(replace(call, amount=less))
+        minor = call.amount.amount_minor
+        return replace(outcome, amount_minor=minor) if isinstance(outcome, Approved) else outcome
+
+
+class FindsDeclinesPaid(StripeGateway):
+    async def look_up(self, call: GatewayCall) -> Lookup:
+        found = await super().look_up(call)
+        if isinstance(found, Found) and isinstance(found.outcome, Declined):
+            return Found(outcome=Approved(reference="pi", amount_minor=call.amount.amount_minor))
+        return found
+
+
 Fault = tuple[type, str, dict[str, Any]]
 FAULTS: list[Fault] = [
     (TimeOutIsNotSent, "test_whatever_breaks_the_outcome_is_true", {"kind": K.CHARGE}),
@@ -322,6 +370,12 @@ FAULTS: list[Fault] = [
     (LogsItsRequests, "test_no_secret_shows_anywhere", {}),
     (QuotesTheCard, "test_no_secret_shows_anywhere", {}),
     (QuotesTheCvc, "test_no_secret_shows_anywhere", {}),
+    (ConfirmsAtOnce, "test_a_confirmation_before_the_payer_has_acted_is_no_approval", {}),
+    (StrangerIsDeclined, "test_unknown_credentials_are_proof_that_nothing_was_executed", {}),
+    (TokenizeRaises, "test_whatever_breaks_a_card_is_a_token_or_nothing", {}),
+    (KeyByAmount, "test_a_key_with_another_amount_is_never_a_second_payment", {}),
+    (RefundsOneLess, "test_several_refunds_each_give_their_part_back", {}),
+    (FindsDeclinesPaid, "test_a_decline_is_not_looked_up_as_a_success", {}),
     (AlwaysWell, "test_health_says_whether_the_psp_answers", {}),
 ]
 SAYS = {
@@ -359,4 +413,4 @@ async def test_the_fault_is_caught(
 def test_every_name_is_a_test_of_the_suite() -> None:
     for _, test, _ in FAULTS:
         assert callable(getattr(GatewayConformance, test))
-    assert len({adapter for adapter, _, _ in FAULTS}) >= 25
+    assert len({adapter for adapter, _, _ in FAULTS}) >= 30
