@@ -273,6 +273,19 @@ async def test_an_authorisation_that_lapses_is_released_and_expired(make_world: 
     await world.check_books(pay)
 
 
+async def test_a_lapsed_authorisation_at_a_gateway_without_void_goes_to_a_person(make_world: Make) -> None:
+    caps = Capabilities(stable_key=True, stable_key_ttl_s=1e6, authorization_ttl_s=100.0, void=False)
+    world = make_world(InstantGateway("alpha", caps))
+    pay = await world.instance()
+    held = await pay.authorize(USD100, "tok_ok", idempotency_key="order-1")
+    await world.clock.sleep(101)
+    await pay.recover()
+    payment = await pay.get(held.payment_id)
+    assert payment.state is PaymentState.NEEDS_REVIEW
+    assert "no void" in (payment.review or "")
+    assert len(world.gateways[0].calls) == 1
+
+
 async def test_time_travel_shows_the_payment_at_a_version_and_at_a_time(make_world: Make) -> None:
     import datetime
 

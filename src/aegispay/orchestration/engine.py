@@ -132,8 +132,12 @@ class Engine:
         await self._keep(payment, row, replace(row, due_at_us=due, owner=""))
 
     async def release(self, payment: Payment, row: InFlight) -> None:
-        """Nothing is left to do for this row."""
-        await self._keep(payment, row, None)
+        """Nothing is left to do for this row, unless it is that of an authorisation, which lapses one day."""
+        operation = payment.operation(row.operation_id)
+        lapses = operation is not None and row.purpose is not Purpose.EXPIRY
+        await self._keep(
+            payment, row, self._lapsing(payment, operation, row) if operation and lapses else None
+        )
 
     async def _keep(self, payment: Payment, row: InFlight, keep: InFlight | None) -> None:
         for _ in range(_RECORD_TRIES_MAX):
@@ -311,19 +315,27 @@ class Engine:
             return row if row.purpose is Purpose.ACTION else self._waiting_for_payer(row)
         if operation.unfinished:
             return self.leased(replace(row, purpose=Purpose.CALL))
-        # While a person looks, or the bank disputes, the authorisation lapses all the same.
-        held = payment.authorized_minor and settled_state(payment) is PaymentState.AUTHORIZED
-        if held and operation.status is OperationStatus.APPROVED:
-            first = operation.attempt or operation.kind is OperationKind.CONFIRM
-            expires_at_us = payment.expires_at_us or self._default_expiry(operation, now_us)
-            if first and expires_at_us is not None:
-                return replace(row, purpose=Purpose.EXPIRY, due_at_us=expires_at_us, owner="", tries=0)
+        lapsing = self._lapsing(payment, operation, row)
+        if lapsing is not None:
+            return lapsing
         # Captures and refunds are watched too: nothing is reversed then, but our books must follow the gateway's.
         weak = isinstance(outcome, NotSent) and outcome.reason == WEAK_EVIDENCE
         if weak and row.purpose is not Purpose.WATCH:
             due = now_us + int(self.settings.watch_after_s * 1_000_000)
             return replace(row, purpose=Purpose.WATCH, due_at_us=due, owner="", tries=0)
         return None
+
+    def _lapsing(self, payment: Payment, operation: Operation, row: InFlight) -> InFlight | None:
+        """The row of an approved authorisation until it lapses, or None."""
+        # While a person looks, or the bank disputes, the authorisation lapses all the same.
+        held = payment.authorized_minor and settled_state(payment) is PaymentState.AUTHORIZED
+        if not held or operation.status is not OperationStatus.APPROVED:
+            return None
+        first = operation.attempt or operation.kind is OperationKind.CONFIRM
+        expires_at_us = payment.expires_at_us or self._default_expiry(operation, self.ports.clock.now_us())
+        if not first or expires_at_us is None:
+            return None
+        return replace(row, purpose=Purpose.EXPIRY, due_at_us=expires_at_us, owner="", tries=0)
 
     def _default_expiry(self, operation: Operation, now_us: int) -> int | None:
         gateway = self.registry.find(operation.gateway)

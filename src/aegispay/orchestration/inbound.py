@@ -74,6 +74,7 @@ class Inbound:
         if len(body) > WEBHOOK_BODY_BYTES_MAX:
             raise WebhookRejected("too_large")
         now_us = self._engine.ports.clock.now_us()
+        await gateway.prepare_webhook(headers)
         found = gateway.parse_webhook(headers, body, now_us)
         notices = [
             Notice(

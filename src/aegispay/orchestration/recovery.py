@@ -283,9 +283,11 @@ class RecoveryWorker:
         operation_id = engine.new_operation_id()
         voids = [op for op in payment.operations if op.kind is OperationKind.VOID and op.reason == "expired"]
         refused = sum(1 for op in voids if op.status is OperationStatus.DECLINED)
-        if refused >= _REFUSALS_MAX or len(voids) >= _RELEASES_MAX:
-            operation = payment.operation(row.operation_id) or voids[-1]
-            reason = f"cannot be released: {voids[-1].code}"
+        gateway = engine.registry.find(row.gateway)
+        cannot = gateway is not None and not gateway.capabilities.void
+        if cannot or refused >= _REFUSALS_MAX or len(voids) >= _RELEASES_MAX:
+            operation = payment.operation(row.operation_id) or payment.operations[0]
+            reason = f"cannot be released: {'the gateway has no void' if cannot else voids[-1].code}"
             payment = await self._review(payment, operation, row, reason)
             await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
             return

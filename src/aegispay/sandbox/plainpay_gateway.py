@@ -73,6 +73,11 @@ class _Operations(msgspec.Struct, frozen=True, kw_only=True):
     operations: list[_Operation]
 
 
+class _Canceled(msgspec.Struct, frozen=True, kw_only=True):
+    reference: str
+    status: str
+
+
 class _Token(msgspec.Struct, frozen=True, kw_only=True):
     token: str
 
@@ -144,7 +149,9 @@ class PlainPayGateway(Gateway):
     async def confirm(self, call: GatewayCall) -> Outcome:
         """PlainPay goes on by itself once the payer has acted, so this asks how it went."""
         reply = await self._send("GET", f"/payments/{call.parent_reference}", call.timeout_s)
-        return _payment_outcome(reply, call.parent_kind or OperationKind.CHARGE)
+        outcome = _payment_outcome(reply, call.parent_kind or OperationKind.CHARGE)
+        # A question that was not asked says nothing: the payer's own step may have charged them already.
+        return InDoubt(reason=outcome.reason) if isinstance(outcome, NotSent) else outcome
 
     async def capture(self, call: GatewayCall) -> Outcome:
         body = {"reference": call.operation_id, "amount_minor": call.amount.amount_minor, "final": call.final}
@@ -194,8 +201,14 @@ class PlainPayGateway(Gateway):
 
     async def cancel_by_reference(self, call: GatewayCall) -> Outcome:
         """`Approved` once PlainPay has promised that the reference has, and will have, no effect."""
+        if call.kind is OperationKind.CONFIRM:
+            return InDoubt(reason="never_sent_under_this_reference")
         reply = await self._send("POST", f"/references/{call.operation_id}/cancel", call.timeout_s, {})
-        if isinstance(reply, HttpReply) and reply.status == 200:
+        found = _read(reply, _Canceled)
+        if isinstance(found, _Canceled) and (found.reference, found.status) == (
+            call.operation_id,
+            "canceled",
+        ):
             return Approved(reference=call.operation_id, amount_minor=call.amount.amount_minor)
         if isinstance(reply, HttpReply) and reply.status == 409:
             return InDoubt(reason="executed")

@@ -32,8 +32,8 @@ ZERO_DECIMAL = frozenset(
 WHOLE_UNITS_IN_HUNDREDTHS = frozenset({"ISK", "UGX"})
 """Counted in hundredths by Stripe, always multiples of 100, though ISO 4217 gives them no decimals."""
 
-NOT_TAKEN = frozenset({"CLF", "UYI", "UYW"})
-"""Units of account with exponents that Stripe has no rule for."""
+NOT_TAKEN = frozenset({"CLF", "UYI", "UYW", "IQD", "LYD"})
+"""Currencies whose exponents Stripe has no rule for: units of account, and the three-decimal ones that it does not list."""
 
 STRIPE_AMOUNT_MAX = 99_999_999
 """Eight digits in Stripe's minor units."""
