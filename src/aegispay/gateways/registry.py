@@ -28,7 +28,9 @@ class GatewayRegistry:
     def register(self, name: GatewayType | str, gateway: Gateway) -> GatewayRegistry:
         """Adds a gateway under a name: 1 to 40 of `[a-z0-9_-]`. Raises `ConfigError` for a name that is taken."""
         text = str(name.value if isinstance(name, GatewayType) else name)
-        if not (0 < len(text) <= 40 and text.replace("_", "").replace("-", "").isalnum() and text == text.lower()):
+        if not (
+            0 < len(text) <= 40 and text.replace("_", "").replace("-", "").isalnum() and text == text.lower()
+        ):
             raise ConfigError(f"{text[:60]!r} is not a gateway name: use 1 to 40 of a-z, 0-9, '_' and '-'.")
         if text in self._gateways:
             raise ConfigError(f"a gateway named {text!r} is registered already.")
