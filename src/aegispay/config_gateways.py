@@ -22,6 +22,10 @@ ENTRY_POINT_GROUP = "aegispay.gateways"
 """Installed packages offer adapters of their own under this entry point group."""
 BUILT_IN = {
     "stripe": "aegispay.gateways.stripe:StripeGateway",
+    "razorpay": "aegispay.gateways.razorpay:RazorpayGateway",
+    "paypal": "aegispay.gateways.paypal:PayPalGateway",
+    "adyen": "aegispay.gateways.adyen:AdyenGateway",
+    "braintree": "aegispay.gateways.braintree:BraintreeGateway",
     "sandbox-plainpay": "aegispay.sandbox.plainpay_gateway:PlainPayGateway",
 }
 _NEVER_FROM_A_FILE = frozenset({"self", "name", "transport", "clock"})

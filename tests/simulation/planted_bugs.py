@@ -149,14 +149,6 @@ BUGS: dict[str, Planted] = {
             Mutation("domain.decide:_start_capture", "if blocker is not None and (", "if False and ("),
         ),
     ),
-    "lease_never_renewed": Planted(
-        "the owner believes that its lease was extended, and nobody else knows",
-        (
-            Mutation(
-                ENGINE + "renew", "if not await self.store.renew(", "if False and not await self.store.renew("
-            ),
-        ),
-    ),
     "stale_lease_sends": Planted(
         "an owner that stalled sends although its lease is over",
         (

@@ -162,7 +162,9 @@ def commands_for(payment: Payment) -> Iterator[cmd.Command]:
     for amount in (None, PART, AMOUNT + 1):
         yield cmd.StartRefund(operation_id=new_id, amount_minor=amount)
     for amount in (0, PART, AMOUNT + 1):
-        yield cmd.RecordExternalRefund(operation_id=new_id, amount_minor=amount, reference=f"outside {amount}")
+        yield cmd.RecordExternalRefund(
+            operation_id=new_id, amount_minor=amount, reference=f"outside {amount}"
+        )
     yield cmd.RequestReview(reason="person")
     yield cmd.CloseReview(reason="seen")
     yield cmd.OpenDispute(reference="d", amount_minor=AMOUNT)

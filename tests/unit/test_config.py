@@ -257,7 +257,6 @@ def test_a_wrong_file_is_refused_with_its_name_the_key_and_what_to_do(
 
 GATEWAYS_REFUSED = {
     "unknown type": ('type = "stipe"', r"'stipe' is unknown\. Did you mean stripe\?"),
-    "adapter that does not exist yet": ('type = "paypal"', r"no adapter for paypal .*your_module:YourGateway"),
     "module is missing": ('type = "nowhere.at_all:Thing"', r"cannot be imported: nowhere is missing.*PYTHONPATH"),
     "class is missing": ('type = "aegispay.app:Nope"', r"'aegispay\.app' has no 'Nope'"),
     "not a gateway": ('type = "tests.fakes.booked_gateway:NOT_A_GATEWAY"', r"is not a gateway"),

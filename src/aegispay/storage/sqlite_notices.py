@@ -53,9 +53,7 @@ def lease(connection: sqlite3.Connection, now_us: int, lease_until_us: int, limi
     except BaseException:
         roll_back(connection)
         raise
-    return [
-        make_notice(row[0], row[1], row[2], row[3], lease_until_us, row[5] + 1, row[6]) for row in found
-    ]
+    return [make_notice(row[0], row[1], row[2], row[3], lease_until_us, row[5] + 1, row[6]) for row in found]
 
 
 def settle(connection: sqlite3.Connection, notice: Notice) -> None:
