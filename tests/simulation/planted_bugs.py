@@ -355,6 +355,11 @@ BUGS: dict[str, Planted] = {
             ),
         ),
     ),
+    "lapse_forgotten": Planted(
+        "an authorisation that was found through another row is held for ever",
+        (Mutation(ENGINE + "release", "if operation and lapses else None", "if False else None"),),
+        "late",
+    ),
     "payer_waited_for_for_ever": Planted(
         "a payer who does not come back leaves the payment open",
         (Mutation(ENGINE + "_waiting_for_payer", "* 1_000_000)", "* 10**13)"),),

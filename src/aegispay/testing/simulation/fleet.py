@@ -61,6 +61,12 @@ class Instance(Process):
             seconds = self._fleet.random.choice((0.5 * lease_s, 1.1 * lease_s, lease_s + 1.1 * quiet_s))
             self._fleet.stall(self, seconds)
             await asyncio.sleep(0)
+        if self._faults.hit("all_stall_at_port"):
+            # Suspended machines, all of them, until a PSP may have forgotten its keys.
+            seconds = (0.8 + 0.5 * self._fleet.random.random()) * self._fleet.options.key_ttl_s
+            for one in self._fleet.living.values():
+                self._fleet.stall(one, seconds)
+            await asyncio.sleep(0)
         draw = self._fleet.random.random()
         if draw > 0.85:
             await asyncio.sleep((draw - 0.85) * 0.1)

@@ -92,7 +92,7 @@ class ModelGateway(Gateway):
                 garbage=lambda: InDoubt(reason="garbage"),
                 writes=True,
                 replays=True,
-                late_s_max=self._late_s_max,
+                late_s_max=0.0,
             )
         )
 

@@ -223,7 +223,8 @@ class SimulatedTransport:
             garbage=lambda: WireReply(status=200, body=b"<html>It works!</html>", content_type="text/html"),
             writes=request.method == "POST",
             replays=bool(key) and self._psp.idempotent,
-            late_s_max=self._late_s_max,
+            # A cancel by reference that lands late may void what was found meanwhile: see docs/reliability.md.
+            late_s_max=0.0 if wire.path.startswith("/references/") else self._late_s_max,
         )
         answer = await self._network.carry(exchange, self._ported)
         if not isinstance(answer, WireReply):

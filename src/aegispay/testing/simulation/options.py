@@ -75,12 +75,12 @@ THEMES: tuple[dict[str, float], ...] = (
     {"stall_at_port": 0.03, "lands_late": 0.1},
     {"crash_mid_call": 0.15, "lands_late": 0.3, "request_lost": 0.05, "connection_refused": 0.2},
     {"crash_at_port": 0.02, "commit_acknowledgement_lost": 0.1, "commit_lost": 0.1, "reply_lost": 0.1},
-    {"reply_lost": 0.3, "long_stall": 2.0, "lookup_lags": 1.0},
+    {"reply_lost": 0.4, "all_stall_at_port": 0.05, "lookup_lags": 1.0},
     {"cancel_request": 0.3, "stall_at_port": 0.02, "slow": 0.2},
 )
 """Faults that are dangerous together. One run in three or so has one of these, and little else."""
-THEMES_OF_LATE = (0, 1)
-"""Those that are dangerous where a PSP has neither keys nor a cancel by reference."""
+THEME_PSP = {0: "lookup", 1: "lookup", 3: "keyed"}
+"""Where a theme is most dangerous: at a PSP without keys and cancels, or at one that forgets its keys."""
 
 
 def _themed(
@@ -90,8 +90,9 @@ def _themed(
     themed, number = source.random() < 0.3, source.randrange(len(THEMES))
     if not themed or not rates:
         return rates, chosen
-    if number in THEMES_OF_LATE and "lookup" in psps:
-        chosen = ("lookup", *(name for name in chosen if name != "lookup"))[:2]
+    first = THEME_PSP.get(number)
+    if first is not None and first in psps:
+        chosen = (first, *(name for name in chosen if name != first))[:2]
     return {**{kind: round(rate / 10, 4) for kind, rate in rates.items()}, **THEMES[number]}, chosen
 
 
