@@ -210,6 +210,8 @@ class RecoveryWorker:
         policy = self._engine.settings.doubt_policy
         if policy is DoubtPolicy.HOLD or not operation.attempt or not isinstance(known.outcome, Approved):
             return None
+        if operation.status is OperationStatus.PENDING:
+            return None  # The gateway said that it would take its time: nobody was ever in doubt.
         if policy is DoubtPolicy.REVIEW:
             return cmd.RequestReview(reason=AFTER_DOUBT)
         operation_id = self._engine.new_operation_id()
