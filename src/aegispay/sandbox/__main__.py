@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _serve(options: argparse.Namespace) -> None:
+async def _serve(options: argparse.Namespace, parent: int) -> None:
     seed = options.seed
     plan = FaultPlan.mixed(seed or 0, options.faults)
     if options.plan:
@@ -71,7 +71,6 @@ async def _serve(options: argparse.Namespace) -> None:
         )
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-        parent = os.getppid()
         while not stop.is_set():
             try:
                 await asyncio.wait_for(stop.wait(), PARENT_POLL_S)
@@ -81,7 +80,9 @@ async def _serve(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    asyncio.run(_serve(_parser().parse_args()))
+    # Read before anything is said: whoever waits for the first line may be gone right after it.
+    parent = os.getppid()
+    asyncio.run(_serve(_parser().parse_args(), parent))
 
 
 if __name__ == "__main__":
