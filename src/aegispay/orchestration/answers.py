@@ -63,7 +63,8 @@ class Answers:
             payment = fold(await self._engine.store.load_events(payment.id, until_version=version))
         result = _current(payment, claim)
         if claim.digest and not result.is_pending():
-            self._flights.keep(claim.digest, claim.request_hash, result)
+            about = "" if claim.scope == "payment" else claim.operation_id
+            self._flights.keep(claim.digest, claim.request_hash, result, about)
         return result
 
     async def follow(self, claim: Claim, asked: bytes, flight: Flight) -> Result:

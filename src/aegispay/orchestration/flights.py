@@ -12,7 +12,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aegispay.domain.errors import IdempotencyConflict, NotRunning, Overloaded
-from aegispay.orchestration.results import InProgress, Result
+from aegispay.domain.payment import Payment
+from aegispay.orchestration.results import InProgress, Result, operation_result, payment_result
 from aegispay.ports import Clock
 from aegispay.resilience.deadline import Deadline
 
@@ -39,7 +40,8 @@ class Flights:
         self._in_progress_max = in_progress_max
         self._answers_max = answers_max
         self._flights: dict[tuple[bytes, bytes], Flight] = {}
-        self._answers: dict[bytes, tuple[bytes, Result]] = {}
+        # Kept as values that the garbage collector need not follow: 20,000 results would stall it for 50 ms at a time.
+        self._answers: dict[bytes, tuple[bytes, Payment, str]] = {}
         self._oldest: deque[bytes] = deque()
         self._loose: set[asyncio.Task[Result]] = set()
         self._closing = False
@@ -50,18 +52,23 @@ class Flights:
         if found is None:
             return None
         if found[0] != request_hash:
-            raise conflict(found[1].payment.id)
-        return found[1]
+            raise conflict(found[1].id)
+        payment = found[1]
+        operation = payment.operation(found[2]) if found[2] else None
+        return operation_result(payment, operation) if operation else payment_result(payment)
 
-    def keep(self, digest: bytes, request_hash: bytes, result: Result) -> None:
-        """Remembers a final answer; the oldest is forgotten where there are too many."""
+    def keep(self, digest: bytes, request_hash: bytes, result: Result, operation_id: str = "") -> None:
+        """Remembers a final answer; the oldest is forgotten where there are too many.
+
+        `operation_id` names the operation that a follow-up's answer is about; the answer to a first request has none.
+        """
         answers = self._answers
         if digest not in answers:
             # The order stands in a queue of its own: the first key of a dict that lost many others takes long to find.
             if len(answers) >= self._answers_max:
                 del answers[self._oldest.popleft()]
             self._oldest.append(digest)
-        answers[digest] = (request_hash, result)
+        answers[digest] = (request_hash, result.payment, operation_id)
 
     def join(
         self,
