@@ -476,6 +476,14 @@ async def test_a_notice_that_only_says_look_makes_us_look(make_world: Make) -> N
     assert (await pay.get(payment.id)).state is PaymentState.SUCCEEDED
 
 
+async def test_two_long_ids_that_begin_alike_are_two_notices(make_world: Make) -> None:
+    world = make_world(silent())
+    pay = await world.instance()
+    payment = await in_doubt(world, pay)
+    long = [replace(news(payment, None), id="x" * 300 + end) for end in "ab"]
+    assert [await tell(pay, one) for one in (*long, *long)] == [1, 1, 0, 0]
+
+
 async def post(
     app: WebhookApp, path: str, body: bytes, signature: bytes = b"good", method: str = "POST"
 ) -> int:

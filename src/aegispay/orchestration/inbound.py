@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from hashlib import blake2b
 
 import msgspec
 from msgspec.structs import replace
@@ -79,7 +80,7 @@ class Inbound:
         notices = [
             Notice(
                 gateway=gateway_name,
-                notice_id=event.id[:NOTICE_ID_LENGTH_MAX],
+                notice_id=_notice_id(event.id),
                 body=_encode(event).decode(),
                 received_at_us=now_us,
                 due_at_us=now_us,
@@ -255,6 +256,11 @@ class Inbound:
                 payment = await engine.load(payment.id)
             except (OperationInDoubt, InvalidState) as error:
                 raise _NotYet(error.code) from None
+
+
+def _notice_id(text: str) -> str:
+    """The PSP's id, or its hash where it is too long to keep: cut short, two could look like one."""
+    return text if len(text) <= NOTICE_ID_LENGTH_MAX else blake2b(text.encode(), digest_size=32).hexdigest()
 
 
 def _operation_of(payment: Payment, event: GatewayEvent) -> Operation | None:
