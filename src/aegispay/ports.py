@@ -24,6 +24,40 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
 
+class SteadyClock:
+    """A clock on which a wall clock that is set, forwards or back, while we run makes nobody unsafe.
+
+    It carries two ideas of the time: the wall clock's, and the one that began with the wall clock at our start and went on
+    with the monotonic clock. Where they differ, `now_us` is the later and `earliest_us` the earlier of the two. What ends
+    with time (our lease, a PSP's key) is judged by the later; what must have passed before we may act on it (a quiet
+    period) by the earlier. A machine that was suspended is served as well: there the monotonic clock may stand still.
+    """
+
+    __slots__ = ("_anchor_us", "_clock")
+
+    def __init__(self, clock: Clock):
+        self._clock = clock
+        self._anchor_us = clock.now_us() - int(clock.monotonic_s() * 1_000_000)
+
+    def steady_us(self) -> int:
+        """The time by our start and the monotonic clock: wrong by no jump, late where the machine was suspended."""
+        return self._anchor_us + int(self._clock.monotonic_s() * 1_000_000)
+
+    def now_us(self) -> int:
+        """The time for records, and for what ends with time. It never goes back while we run."""
+        return max(self._clock.now_us(), self.steady_us())
+
+    def earliest_us(self) -> int:
+        """The time for what must have passed."""
+        return min(self._clock.now_us(), self.steady_us())
+
+    def monotonic_s(self) -> float:
+        return self._clock.monotonic_s()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+
+
 class Ids(Protocol):
     """New version 7 UUIDs as 32 hexadecimal digits, rising with time."""
 
@@ -67,7 +101,7 @@ class Ports:
         random_source: random.Random | None = None,
         instance: str | None = None,
     ):
-        self.clock: Clock = clock or SystemClock()
+        self.clock = SteadyClock(clock or SystemClock())
         self.ids: Ids = ids or SystemIds()
         self.random: random.Random = random_source or random.SystemRandom()
         self.instance: str = instance or instance_name()

@@ -453,8 +453,6 @@ async def test_the_quiet_period_counts_from_the_end_of_a_dead_owners_lease(make_
 
 async def test_a_worker_whose_lease_was_taken_over_cannot_record(make_world: Make) -> None:
     world = make_world(InstantGateway("alpha", KEYED))
-    slow = await world.instance()
-    other = await world.instance()
 
     async def stall(gateway: InstantGateway, call: GatewayCall) -> Outcome:
         outcome = gateway.execute(call)
@@ -466,7 +464,10 @@ async def test_a_worker_whose_lease_was_taken_over_cannot_record(make_world: Mak
     world.gateways[0].faults.append(stall)
     task = asyncio.ensure_future(slow.charge(USD100, "tok_ok", idempotency_key="k", timeout_s=120))
     await world.clock.sleep(0.5)
-    world.clock.offset_us += 61_000_000  # The database's other users see a later hour than the stalled one.
+    world.clock.offset_us += (
+        61_000_000  # Whoever starts now sees a later hour than the stalled one began with.
+    )
+    other = await world.instance()
     await other.recover()
     assert (await other.list())[0].state is PaymentState.SUCCEEDED
     version = (await other.list())[0].version

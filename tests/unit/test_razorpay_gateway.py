@@ -141,7 +141,8 @@ def confirm(**more: Any) -> Any:
         ([payment("authorized")], K.AUTHORIZE, Approved),
         ([payment("authorized")], K.CHARGE, Pending),
         ([payment("created")], K.CHARGE, Pending),
-        ([payment("failed")], K.CHARGE, Declined),
+        # The order stays open: the payer may try again in the Checkout.
+        ([payment("failed")], K.CHARGE, RequiresAction),
         ([], K.CHARGE, RequiresAction),
     ],
 )
@@ -161,7 +162,7 @@ async def test_what_the_payer_brings_back_is_not_believed():
     forged = {"razorpay_payment_id": "pay_666", "razorpay_order_id": "order_666", "razorpay_signature": "00"}
     made = confirm(parent_reference="order_1", action_data=forged)
     async with razorpay(routes({"GET /orders/order_1/payments": page(payment("failed"))})) as (gateway, seen):
-        assert isinstance(await gateway.confirm(made), Declined)
+        assert isinstance(await gateway.confirm(made), RequiresAction)
     assert [repr(one) for one in seen] == ["GET /orders/order_1/payments"]
 
 
@@ -313,7 +314,8 @@ async def test_razorpays_failed_that_later_captures(reference):
 
     async with razorpay(route) as (gateway, _):
         before = await gateway.look_up(made)
-        assert isinstance(before.outcome, Declined)
+        # An order stays open to another try of the payer's; a saved card is tried once.
+        assert isinstance(before.outcome, RequiresAction if reference == "order_1" else Declined)
         assert before.outcome.reference == reference
         now["status"] = "captured"
         assert await gateway.look_up(made) == Found(outcome=Approved(reference="pay_1", amount_minor=1000))

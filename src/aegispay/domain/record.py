@@ -271,6 +271,8 @@ def _record_late(payment: Payment, operation: Operation, command: cmd.RecordOutc
     """Evidence about an operation that had ended: the same again, a late success, or a contradiction."""
     outcome = command.outcome
     if isinstance(outcome, Declined) and operation.status is OperationStatus.APPROVED:
+        if _given_up(payment, operation):
+            return []
         return _flag(payment, "declined_after_approval", operation.id, until_evidence=False)
     if not isinstance(outcome, Approved) or operation.status not in _NO_EFFECT:
         return []
@@ -293,6 +295,16 @@ def _record_late(payment: Payment, operation: Operation, command: cmd.RecordOutc
         return []
     # A capture, void, refund or reversal that did happen: our books follow the gateway's.
     return _approve(payment, operation, outcome, command.evidence)
+
+
+def _given_up(payment: Payment, operation: Operation) -> bool:
+    """Whether we released it ourselves, or are about to: the PSP shows it as canceled then, which contradicts nothing."""
+    return operation.kind in (*FIRST_KINDS, OperationKind.CONFIRM) and any(
+        op.kind is OperationKind.VOID
+        and op.status not in _NO_EFFECT
+        and op.parent_id in (operation.id, operation.parent_id)
+        for op in payment.operations
+    )
 
 
 def _booked_before(payment: Payment, operation: Operation, outcome: Approved) -> bool:

@@ -397,7 +397,7 @@ class Engine:
         quiet_us = int(caps.lookup_quiet_s * 1_000_000)
         if not (isinstance(found, NotFound) and trusted and caps.lookup_by_reference):
             return None
-        if self.ports.clock.now_us() - max(row.sent_at_us, call.started_at_us) < quiet_us:
+        if self.ports.clock.earliest_us() - max(row.sent_at_us, call.started_at_us) < quiet_us:
             return None
         if not caps.cancel_by_reference:
             return Known(NotSent(reason=WEAK_EVIDENCE), Evidence.LOOKUP)
@@ -420,7 +420,7 @@ class Engine:
             return 0.0
         since = max(row.sent_at_us, operation.started_at_us)
         end = since + int(gateway.capabilities.lookup_quiet_s * 1_000_000)
-        return max(0.0, (end - self.ports.clock.now_us()) / 1_000_000)
+        return max(0.0, (end - self.ports.clock.earliest_us()) / 1_000_000)
 
 
 def _is_evidence(outcome: Outcome) -> bool:

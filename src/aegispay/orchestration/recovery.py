@@ -106,9 +106,10 @@ class RecoveryWorker:
         if self._passes % _PRUNE_EVERY == 0:
             await self._inbound.prune()
         self._passes += 1
-        now_us = engine.ports.clock.now_us()
-        lease_us = int(engine.settings.lease_s * 1_000_000)
-        rows = await engine.store.lease_due(now_us, engine.ports.instance, now_us + lease_us, _ROWS_AT_ONCE)
+        clock = engine.ports.clock
+        until_us = clock.now_us() + int(engine.settings.lease_s * 1_000_000)
+        # A clock that was set forward must not make us take what others are at work on.
+        rows = await engine.store.lease_due(clock.steady_us(), engine.ports.instance, until_us, _ROWS_AT_ONCE)
         report = RecoveryReport(taken=len(rows), notices=notices)
         if rows:
             gate = asyncio.Semaphore(engine.settings.recovery_concurrency_max)

@@ -88,7 +88,7 @@ class BraintreeState:
         self.documents.replace(TRANSACTION, one, self.clock.now_us())
 
     def by_order(self, order_id: str, kind: str) -> list[Document]:
-        """Newest first. What changed within the search's lag is not found yet."""
+        """Newest first. What was made within the search's lag is not found yet."""
         until_us = self.clock.now_us() - int(self.search_lag_s * 1_000_000)
         found = self.documents.labelled(TRANSACTION, "order", order_id, until_us=until_us)
         return [self.ripe(one) for one in found if one["kind"] == kind]

@@ -106,10 +106,10 @@ class Documents:
         return [_decode(row[0]) for row in rows]
 
     def labelled(self, kind: str, name: str, value: str, *, until_us: int = 2**62) -> list[Document]:
-        """Objects that carry this label and were last changed at or before a time, newest first."""
+        """Objects that carry this label and were made at or before a time, newest first: a later change hides nothing."""
         rows = self._db.execute(
             "SELECT d.body FROM labels l JOIN documents d ON d.account = l.account AND d.kind = l.kind AND d.id = l.id"
-            " WHERE l.account = ? AND l.kind = ? AND l.name = ? AND l.value = ? AND d.updated_us <= ?"
+            " WHERE l.account = ? AND l.kind = ? AND l.name = ? AND l.value = ? AND d.created_us <= ?"
             " ORDER BY d.seq DESC LIMIT 1000",
             (self._account, kind, name, value, until_us),
         )

@@ -37,6 +37,10 @@ COMPLETES = "-2"
 """Appended to the key of an operation for its second request: PayPal wants a request id per call type."""
 
 
+_MAY_HAVE_LAPSED = frozenset({"already_captured", "authorization_expired"})
+"""How PayPal refuses to void what is not held any more, or was captured."""
+
+
 class PayPalGateway(Gateway):
     """One PayPal REST application."""
 
@@ -263,7 +267,19 @@ class PayPalGateway(Gateway):
             made = read(reply, Transaction)
             voided = made is not None and made.id == authorization_id and made.status == "VOIDED"
             return done if voided else InDoubt(reason="garbage")
-        return replies.error_outcome(reply)
+        outcome = replies.error_outcome(reply)
+        if isinstance(outcome, Declined) and outcome.code in _MAY_HAVE_LAPSED:
+            # What nobody captured in time is held no longer, and then PayPal refuses to void it.
+            return done if await self._has_lapsed(authorization_id, left) else outcome
+        return outcome
+
+    async def _has_lapsed(self, authorization_id: str, left: TimeLeft) -> bool:
+        reply = await self._client.get(f"/v2/payments/authorizations/{authorization_id}", left)
+        made = read(reply, Transaction) if isinstance(reply, HttpReply) and reply.status == 200 else None
+        if made is None or made.id != authorization_id or made.expiration_time is None:
+            return False
+        expires_us = replies.time_us(made.expiration_time)
+        return expires_us is not None and expires_us <= self._clock.now_us()
 
     async def _abandon(self, order_id: str, call: GatewayCall, left: TimeLeft) -> Outcome:
         """The void of an order: done where it took nothing, passed on to its authorization where there is one."""

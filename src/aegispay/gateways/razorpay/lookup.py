@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from aegispay.domain.events import OperationKind
-from aegispay.domain.outcomes import InDoubt, Outcome
+from aegispay.domain.outcomes import Declined, InDoubt, Outcome
 from aegispay.gateways.answers import TimeLeft, read
 from aegispay.gateways.gateway import Found, GatewayCall, Lookup, LookupFailed, NotFound
 from aegispay.gateways.http import HttpReply
@@ -79,8 +79,11 @@ class RazorpayLookup:
         best = leading(payments)
         if best is None:
             return self._unpaid(orders[0].id, call)
-        reference = best.order_id if call.token == CHECKOUT else best.id
-        return _found(payment_outcome(best, call, call.kind, reference))
+        if call.token == CHECKOUT:
+            order_id = best.order_id or orders[0].id
+            outcome = payment_outcome(best, call, call.kind, order_id)
+            return _found(self._of_checkout(outcome, order_id, call))
+        return _found(payment_outcome(best, call, call.kind, best.id))
 
     def _unpaid(self, order_id: str, call: GatewayCall) -> Lookup:
         """An order without a payment: the payer may still pay it in the Checkout; otherwise nothing was asked for."""
@@ -95,7 +98,17 @@ class RazorpayLookup:
         if not reference.startswith("order_"):
             return payment_outcome(await self.payment(reference, left), call, kind)
         best = leading(await self._payments(reference, left))
-        return None if best is None else payment_outcome(best, call, kind, reference)
+        return (
+            None
+            if best is None
+            else self._of_checkout(payment_outcome(best, call, kind, reference), reference, call)
+        )
+
+    def _of_checkout(self, outcome: Outcome, order_id: str, call: GatewayCall) -> Outcome:
+        """One try that failed in the Checkout ends nothing: the order stays open, and the payer may pay it yet."""
+        if isinstance(outcome, Declined):
+            return checkout_action(order_id, call, self._client.key_id)
+        return outcome
 
     # --- reading ------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from aegispay.app import AegisPay
@@ -22,6 +22,14 @@ from aegispay.testing.simulation.trace import Trace
 Do = Callable[[AegisPay], Awaitable[Result]]
 Answer = Result | AegisPayError | str
 """A result, a refusal, or that the connection was lost."""
+
+
+MANDATE = {
+    "razorpay_email": "payer@shop.example",
+    "razorpay_contact": "+919999999999",
+    "razorpay_recurring": "true",
+}
+"""What Razorpay needs to know to charge a saved card without asking; other PSPs keep it as metadata."""
 
 
 class Ask(NamedTuple):
@@ -176,7 +184,15 @@ class Customer:
 
         async def do(pay: AegisPay) -> Result:
             method = pay.charge if charges else pay.authorize
-            return await method(amount, token, idempotency_key=key, gateway=order)
+            return await method(
+                amount,
+                token,
+                idempotency_key=key,
+                gateway=order,
+                customer_id="cust_1",
+                return_url="https://shop.example/back",
+                metadata=MANDATE,
+            )
 
         shape = f"{'charge' if charges else 'authorize'} {amount.format()} {drawn} {order}"
         return Ask("payment", key, shape, do)
@@ -189,8 +205,7 @@ class Customer:
         if state is PaymentState.REQUIRES_ACTION:
             if draw < 0.15:
                 return [self._void(payment)] if draw < 0.05 else []
-            self._payer_acts(payment)
-            done = self._complete(payment)
+            done = self._complete(payment, self._payer_acts(payment))
             return [done, self._void(payment)] if draw < 0.25 else [done]
         if state is PaymentState.AUTHORIZED:
             if draw < 0.15:
@@ -240,20 +255,23 @@ class Customer:
 
         return Ask("void", key, f"void {payment.id}", do)
 
-    def _complete(self, payment: Payment) -> Ask:
+    def _complete(self, payment: Payment, brought: Mapping[str, str]) -> Ask:
         key = self._key("confirm")
 
         async def do(pay: AegisPay) -> Result:
-            return await pay.complete_action(payment.id, idempotency_key=key)
+            return await pay.complete_action(payment.id, dict(brought), idempotency_key=key)
 
         return Ask("confirm", key, f"complete_action {payment.id}", do)
 
-    def _payer_acts(self, payment: Payment) -> None:
-        """The payer goes through the PSP's page, now or a little later, or gives up."""
+    def _payer_acts(self, payment: Payment) -> Mapping[str, str]:
+        """The payer goes through the PSP's page, now or a little later, or gives up; returns what comes back with them."""
         side = next((one for one in self._sides if one.name == payment.gateway), None)
-        reference, draw = payment.gateway_reference, self._random.random()
-        if side is None or reference is None or draw < 0.15:
-            return
+        draw = self._random.random()
+        if side is None or payment.gateway_reference is None or draw < 0.15:
+            return {}
         loop: Any = asyncio.get_running_loop()
-        late_s = 0.0 if draw < 0.7 else self._random.random() * 2.0
-        loop.outside_at(loop.time() + late_s, side.authenticate, reference, draw < 0.9)
+        if draw < 0.7:
+            return side.authenticate(payment, draw < 0.6)
+        # On another device: whoever comes back meanwhile brings nothing.
+        loop.outside_at(loop.time() + self._random.random() * 2.0, side.authenticate, payment, draw < 0.9)
+        return {}

@@ -19,6 +19,15 @@ from aegispay.testing.simulation.instance_ports import Ported
 
 Result = TypeVar("Result")
 
+_NEXT_DUE = """
+    SELECT min(due_at_us) FROM (
+        SELECT min(due_at_us) AS due_at_us FROM in_flight
+        UNION ALL SELECT min(due_at_us) FROM notice WHERE state = 'open')"""
+_PAYMENT_OF = "SELECT hex(payment_id) FROM payment WHERE body LIKE ? LIMIT 1"
+_NOTICES = (
+    "SELECT gateway, notice_id, state, body FROM notice WHERE state <> 'applied' ORDER BY gateway, notice_id"
+)
+
 
 @cache
 def _template() -> bytes:
@@ -57,9 +66,16 @@ class Database:
         return [row[0] for row in self.connection.execute("SELECT body FROM payment ORDER BY payment_id")]
 
     def next_due_us(self) -> int | None:
-        return cast(
-            "int | None", self.connection.execute("SELECT min(due_at_us) FROM in_flight").fetchone()[0]
-        )
+        return cast("int | None", self.connection.execute(_NEXT_DUE).fetchone()[0])
+
+    def payment_of(self, operation_id: str) -> str:
+        """The committed payment that has this operation; empty where none has."""
+        row = self.connection.execute(_PAYMENT_OF, (f'%"{operation_id}"%',)).fetchone()
+        return f"pay_{row[0].lower()}" if row else ""
+
+    def notices(self) -> list[tuple[str, str, str, str]]:
+        """(gateway, id, state, body) of every webhook that was kept and not applied."""
+        return [tuple(row) for row in self.connection.execute(_NOTICES)]
 
     def in_flight(self) -> list[tuple[str, str, str, int, str]]:
         """(payment id, operation id, purpose, due, owner) of every row."""

@@ -36,8 +36,7 @@ NETWORK = (
     "slow",
 )
 PSP = ("psp_down", "lookup_lags")
-WEBHOOK: tuple[str, ...] = ()
-"""Duplicated, reordered and forged webhooks stand here once there are webhooks."""
+WEBHOOK = ("webhook_held", "webhook_doubled", "webhook_repeated", "webhook_forged", "webhook_ack_lost")
 KINDS = (*INSTANCE, *DATABASE, *NETWORK, *PSP, *WEBHOOK)
 
 _RATE_MAX: Mapping[str, float] = {
@@ -59,6 +58,7 @@ _RATE_MAX: Mapping[str, float] = {
     "database_away": 0.6,
     "psp_down": 0.6,
     "lookup_lags": 1.0,
+    **dict.fromkeys(WEBHOOK, 0.4),
 }
 
 

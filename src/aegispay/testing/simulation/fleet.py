@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import copy_context
 from typing import Any
 
 from aegispay.app import AegisPay
+from aegispay.domain.errors import AegisPayError
+from aegispay.gateways.webhooks import WebhookRejected
 from aegispay.orchestration.hooks import Hooks
 from aegispay.ports import Ports
 from aegispay.testing.simulation.database import Database, SimulatedStore
@@ -106,6 +108,10 @@ class Fleet:
         self._lives = 0
         self._sleepers: dict[int, asyncio.Future[None]] = {}  # a set would be in the order of addresses
         self._armed_due_us = 0
+        self.never_lapse: frozenset[str] = frozenset()
+        """Gateways that do not say when an authorisation lapses."""
+        self.lapsed_after_s = 0.0
+        """After so long every authorisation at the others has lapsed."""
         self.living: dict[int, Instance] = {}
         """The instance in each slot, dead ones left out."""
         self.all: list[Instance] = []
@@ -131,6 +137,9 @@ class Fleet:
             hooks=self._make_hooks(),
             ports=ports,
         )
+        ttls_s = {one.name: one.capabilities.authorization_ttl_s for one in instance.pay.registry}
+        self.never_lapse = frozenset(name for name, ttl_s in ttls_s.items() if ttl_s is None)
+        self.lapsed_after_s = max((ttl_s or 0.0 for ttl_s in ttls_s.values()), default=0.0)
         self.living[slot] = instance
         self.all.append(instance)
         self._note(instance, "starts")
@@ -195,6 +204,31 @@ class Fleet:
         """Any instance that takes requests."""
         able = [one for one in self.living.values() if one.ready]
         return self.random.choice(able) if able else None
+
+    def take_webhook(self, name: str, headers: Mapping[str, str], body: bytes) -> asyncio.Future[str]:
+        """Hands a webhook to some instance: `taken`, `refused: ...`, or `lost` where none could keep it."""
+        heard: asyncio.Future[str] = self.loop.create_future()
+        instance = self.pick()
+        if instance is None:
+            heard.set_result("lost")
+            return heard
+
+        async def serve() -> None:
+            try:
+                await instance.pay.take_webhook(name, headers, body)
+                told = "taken"
+            except WebhookRejected as refused:
+                # A certificate that could not be fetched says nothing of the webhook: it comes again.
+                fetched = refused.reason != "certificate"
+                told = f"refused: {refused.reason}" if fetched else "lost: certificate"
+            except AegisPayError as error:
+                told = f"lost: {error.code}"
+            instance.requests.pop(heard, None)
+            if not heard.done():
+                heard.set_result(told)
+
+        instance.requests[heard] = self.loop.create_task(serve(), context=instance.context)
+        return heard
 
     # --- the recovery workers' sleep ------------------------------------------------------------------------
 

@@ -191,17 +191,31 @@ class Network:
         )
 
 
+KEY_HEADERS = ("idempotency-key", "paypal-request-id", "x-refund-idempotency")
+"""What the PSPs call the header with the idempotency key."""
+
+
 class SimulatedTransport:
     """The `Transport` port of one instance towards one PSP face: real adapters run over it unchanged."""
 
     def __init__(
-        self, network: Network, psp: Psp, ported: Ported, *, late_s_max: float, watch: Callable[..., None]
+        self,
+        network: Network,
+        psp: Psp,
+        ported: Ported,
+        *,
+        late_s_max: float,
+        watch: Callable[..., None],
+        after: Callable[[], None],
+        keeps_errors: bool,
     ):
         self._network = network
         self._psp = psp
         self._ported = ported
         self._late_s_max = late_s_max
         self._watch = watch
+        self._after = after
+        self._keeps_errors = keeps_errors
 
     async def send(self, request: HttpRequest) -> HttpReply | NotSent | InDoubt:
         parts = urlsplit(request.url)
@@ -212,7 +226,7 @@ class SimulatedTransport:
             headers={name.lower(): value for name, value in request.headers.items()},
             body=request.body or b"",
         )
-        key = wire.headers.get("idempotency-key", "")
+        key = next((wire.headers[name] for name in KEY_HEADERS if name in wire.headers), "")
         self._watch(self._psp.account, key, wire)
         exchange: Exchange[WireReply] = Exchange(
             psp=self._psp.account,
@@ -233,8 +247,15 @@ class SimulatedTransport:
         return HttpReply(status=answer.status, headers=headers, body=answer.body)
 
     def _deliver(self, request: WireRequest, fail: str | None) -> WireReply:
+        broken = fail is not None and not self._keeps_errors
+        if broken and fail == "before":
+            return self._psp.front_error(500, "req_broken")
         ticket: Ticket | WireReply = self._psp.admit(request)
-        return ticket if isinstance(ticket, WireReply) else self._psp.execute(ticket, fail)
+        if broken:
+            fail = None
+        reply = ticket if isinstance(ticket, WireReply) else self._psp.execute(ticket, fail)
+        self._after()
+        return self._psp.front_error(500, "req_broken") if broken else reply
 
     async def aclose(self) -> None:
         """There is nothing to close."""

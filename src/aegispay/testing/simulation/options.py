@@ -51,6 +51,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     action_timeout_s: float
     resends_max: int
     doubt_policy: DoubtPolicy
+    webhooks: bool
+    """Whether PSPs deliver webhooks; those whose outcomes come by webhook alone always do."""
     rates: dict[str, float]
 
     def settings(self) -> Settings:
@@ -67,7 +69,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-BUILT_IN = ("stripe", "plainpay", "keyed", "lookup", "cancel")
+BUILT_IN = ("stripe", "razorpay", "paypal", "braintree", "adyen", "plainpay", "keyed", "lookup", "cancel")
 """The PSPs that come with the simulation: real adapters over the sandbox's faces, and models of other kinds."""
 
 
@@ -144,5 +146,6 @@ def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) 
         doubt_policy=source.choice(
             (DoubtPolicy.HOLD, DoubtPolicy.HOLD, DoubtPolicy.REVERSE, DoubtPolicy.REVIEW)
         ),
+        webhooks=source.random() < 0.7,
         rates=rates,
     )

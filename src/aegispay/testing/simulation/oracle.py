@@ -57,6 +57,16 @@ class _Charge:
     def __init__(self) -> None:
         self.authorized = self.captured = self.released = self.refunded = 0
 
+    def add(self, kind: MovementKind, amount: int) -> None:
+        if kind is MovementKind.AUTHORIZATION:
+            self.authorized += amount
+        elif kind is MovementKind.CAPTURE:
+            self.captured += amount
+        elif kind is MovementKind.RELEASE:
+            self.released += amount
+        else:
+            self.refunded += amount
+
     @property
     def live(self) -> bool:
         """Whether the payer's money is taken or held."""
@@ -73,7 +83,10 @@ class Oracle:
         self._strict = mode is not Mode.LATE
         self._trace = trace
         self.violations: list[Violation] = []
+        self.never_lapse: frozenset[str] = frozenset()
+        """Gateways at which nobody says when an authorisation lapses."""
         self._charges: dict[str, dict[tuple[str, str], _Charge]] = defaultdict(dict)
+        self._charge_of: dict[tuple[str, str], str] = {}
         self._moved: Counter[tuple[MovementKind, str]] = Counter()
         self._final: dict[str, tuple[str, bytes]] = {}
         self._final_at_s: dict[str, float] = {}
@@ -95,6 +108,7 @@ class Oracle:
     def moved(self, kind: MovementKind, values: tuple[Any, ...]) -> None:
         """A line was written: account, charge, movement, reference, payment, amount, currency, time."""
         account, charge_id, _, reference, payment_ref, amount = values[:6]
+        payment_ref = self._payment_ref(account, charge_id, payment_ref or reference)
         self._trace.note(
             self._loop.time(), "BANK", f"{kind} {amount} {account} {charge_id} {payment_ref} {reference}"
         )
@@ -107,14 +121,7 @@ class Oracle:
             self.violated(
                 "I3", f"{kind} {amount} for {reference} of {payment_ref}, which no committed record names"
             )
-        if kind is MovementKind.AUTHORIZATION:
-            charge.authorized += amount
-        elif kind is MovementKind.CAPTURE:
-            charge.captured += amount
-        elif kind is MovementKind.RELEASE:
-            charge.released += amount
-        else:
-            charge.refunded += amount
+        charge.add(kind, amount)
         if kind is MovementKind.RELEASE or not self._strict:
             return
         self._moved[kind, reference] += 1
@@ -135,6 +142,13 @@ class Oracle:
                 self.violated("I2", f"{payment_ref} is charged more than once: {live}")
             if payment_ref in self._failed_payments:
                 self.violated("I4", f"{kind} for {payment_ref}, which a client was told had failed")
+
+    def _payment_ref(self, account: str, charge_id: str, told: str) -> str:
+        """Our payment that a charge is for. Braintree is told operations only."""
+        if told.startswith("pay_"):
+            return told
+        first = self._charge_of.setdefault((account, charge_id), told)
+        return self._database.payment_of(first[:35]) or told
 
     # --- what leaves -----------------------------------------------------------------------------------------
 
@@ -233,7 +247,8 @@ class Oracle:
         kind = {"capture": MovementKind.CAPTURE, "refund": MovementKind.REFUND}.get(scope)
         if kind is None or not self._strict:
             return
-        moved = self._moved[kind, operation.id]
+        # A PSP that takes no reference with a capture books it under the authorisation's.
+        moved = self._moved[kind, operation.id] or self._moved[kind, operation.parent_id or ""]
         if answer.is_success() and moved != 1:
             self.violated(
                 "I10", f"{scope} {operation.id} was told as done, and the bank moved it {moved} times"
@@ -270,9 +285,14 @@ class Oracle:
         return left
 
     def unsettled(self) -> list[str]:
-        """Payments that are in no final state."""
+        """Payments that are in no final state. Where no PSP says when an authorisation lapses, it may stay one."""
         done = TERMINAL | {PaymentState.NEEDS_REVIEW}
-        return [f"{one.id} {one.state}" for one in self.payments() if one.state not in done]
+        return [
+            f"{one.id} {one.state}"
+            for one in self.payments()
+            if one.state not in done
+            and not (one.state is PaymentState.AUTHORIZED and one.gateway in self.never_lapse)
+        ]
 
     def payments(self) -> list[Payment]:
         return [decode_payment(body) for body in self._database.bodies()]
@@ -290,11 +310,18 @@ class Oracle:
         if (payment.id, len(events) + 1) in self._seen:
             self.violated("I5", f"{payment.id} has lost acknowledged events")
 
+    def check_notices(self) -> None:
+        """I11: each webhook was about a payment of ours, so none is left over."""
+        for gateway, notice_id, state, body in self._database.notices():
+            self.violated("I11", f"{notice_id} of {gateway} is {state}: {body}")
+
     def check_reviews(self, payments: list[Payment]) -> None:
         """Nobody is asked to look at what evidence could have settled: here every PSP keeps what it promises."""
         for payment in payments:
             review = payment.review or ""
-            policy = review in ("", "succeeded_after_doubt") or review.startswith("reversal_refused")
+            policy = review in ("", "succeeded_after_doubt") or review.startswith(
+                ("reversal_refused", "cannot be released: the gateway has no void")
+            )
             if self._strict and not policy:
                 self.violated("I15", f"{payment.id} was handed to a person: {payment.review}")
 

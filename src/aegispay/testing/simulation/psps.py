@@ -6,21 +6,19 @@ A user's own adapter takes part as a `SimulatedPsp`: its face over the bank's bo
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from aegispay.domain.outcomes import InDoubt, NotSent
+from aegispay.domain.payment import Payment
 from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import Gateway
-from aegispay.gateways.http import HttpReply, HttpRequest, Transport
-from aegispay.gateways.stripe import StripeGateway
+from aegispay.gateways.http import HttpReply, HttpRequest
 from aegispay.ports import Clock
-from aegispay.sandbox import three_ds
 from aegispay.sandbox.bank import Bank
-from aegispay.sandbox.plainpay_face import PlainPayPsp
-from aegispay.sandbox.plainpay_gateway import PlainPayGateway
-from aegispay.sandbox.stripe_face import StripePsp
-from aegispay.sandbox.wire import Psp, WireRequest
+from aegispay.sandbox.webhooks import Outbox
+from aegispay.sandbox.wire import WireRequest
+from aegispay.testing.simulation.faces import FACES, SimulatedPsp, Tokens, acts_on_page
 from aegispay.testing.simulation.faults import Faults
 from aegispay.testing.simulation.instance_ports import Ported, WorldClock
 from aegispay.testing.simulation.loop import SimulatedLoop
@@ -28,9 +26,8 @@ from aegispay.testing.simulation.model_gateway import ModelGateway
 from aegispay.testing.simulation.model_psp import ModelPsp
 from aegispay.testing.simulation.network import Network, SimulatedTransport
 from aegispay.testing.simulation.options import Mode, Options
-
-Tokens = dict[str, str]
-"""What a PSP calls the card that is approved (`ok`), declined softly (`soft`) or for good (`hard`), or wants 3DS (`3ds`)."""
+from aegispay.testing.simulation.post import Post
+from aegispay.testing.simulation.trace import Trace
 
 
 class World(NamedTuple):
@@ -43,6 +40,9 @@ class World(NamedTuple):
     network: Network
     watch: Callable[[str, str, WireRequest], None]
     """Sees every request that leaves over HTTP."""
+    trace: Trace
+    posts: list[Post]
+    """How the webhooks of each PSP that has any are delivered."""
 
 
 class PspSide(Protocol):
@@ -56,21 +56,9 @@ class PspSide(Protocol):
         """An instance's adapter."""
         ...
 
-    def authenticate(self, reference: str, passed: bool) -> None:
-        """The payer acts on the PSP's 3DS page."""
+    def authenticate(self, payment: Payment, passed: bool) -> Mapping[str, str]:
+        """The payer acts on the PSP's page; returns what comes back with them."""
         ...
-
-
-class SimulatedPsp(NamedTuple):
-    """A user's own PSP in the simulation: its face (`aegispay.sandbox.wire.Psp`) and its adapter."""
-
-    name: str
-    face: Callable[[Bank, Clock, int], Psp]
-    """From the bank, the true clock and a seed."""
-    gateway: Callable[[Transport, Clock], Gateway]
-    """From the transport and the instance's clock."""
-    tokens: Tokens
-    multi_capture: bool = False
 
 
 class FaceSide:
@@ -83,20 +71,39 @@ class FaceSide:
         self._world = world
         self._make = psp.gateway
         self._face = psp.face(world.bank, WorldClock(world.loop), world.options.seed)
+        self._psp = psp
         self._late_s_max: float | None = None
+        outbox: Outbox | None = getattr(self._face, "outbox", None)
+        self._post: Post | None = None
+        if outbox is not None and (psp.webhooks_only or world.options.webhooks):
+            self._post = Post(world.loop, world.faults, world.trace, psp.name, outbox, psp.forge)
+            world.posts.append(self._post)
 
     def gateway(self, ported: Ported, clock: Clock) -> Gateway:
         if self._late_s_max is None:
             probe = self._make(_NoTransport(), clock)
             self._late_s_max = late_s_max(self._world.options, probe.capabilities)
         transport = SimulatedTransport(
-            self._world.network, self._face, ported, late_s_max=self._late_s_max, watch=self._world.watch
+            self._world.network,
+            self._face,
+            ported,
+            late_s_max=self._late_s_max,
+            watch=self._world.watch,
+            after=self._after,
+            keeps_errors=self._psp.keeps_errors,
         )
         return self._make(transport, clock)
 
-    def authenticate(self, reference: str, passed: bool) -> None:
-        action = b"action=authenticate" if passed else b"action=fail"
-        self._face.admit(WireRequest(method="POST", path=f"{three_ds.PATH}{reference}", body=action))
+    def authenticate(self, payment: Payment, passed: bool) -> Mapping[str, str]:
+        acts = self._psp.payer or acts_on_page
+        brought = acts(self._face, payment, passed)
+        self._after()
+        return brought
+
+    def _after(self) -> None:
+        """Something happened at the PSP: its notices leave."""
+        if self._post is not None:
+            self._post.collect()
 
 
 class _NoTransport:
@@ -153,8 +160,9 @@ class ModelSide:
             late_s_max=late_s_max(self._world.options, self._capabilities),
         )
 
-    def authenticate(self, reference: str, passed: bool) -> None:
-        self._psp.authenticate(reference, passed)
+    def authenticate(self, payment: Payment, passed: bool) -> Mapping[str, str]:
+        self._psp.authenticate(payment.gateway_reference or "", passed)
+        return {}
 
 
 def _budget_s(options: Options, capabilities: Capabilities) -> float:
@@ -172,6 +180,16 @@ def late_s_max(options: Options, capabilities: Capabilities) -> float:
     return _budget_s(options, capabilities) * options.late_share
 
 
+def lag_s_max(world: World) -> float:
+    """How far the search of a face is behind, all through the run, where look-ups lag at all."""
+    if not world.faults.rate("lookup_lags"):
+        return 0.0
+    world.faults.fire("lookup_lags")
+    options = world.options
+    room_s = max(0.0, options.quiet_s - 2 * options.skew_s_max - 0.5)
+    return room_s * (1 - options.late_share)
+
+
 def lag_s(world: World, capabilities: Capabilities) -> float:
     """How far a look-up is behind now."""
     if not world.faults.rate("lookup_lags"):
@@ -180,54 +198,10 @@ def lag_s(world: World, capabilities: Capabilities) -> float:
     return _budget_s(world.options, capabilities) * (1 - world.options.late_share)
 
 
-def stripe_side(world: World) -> FaceSide:
-    """The real Stripe adapter over the sandbox's Stripe face."""
-
-    def face(bank: Bank, clock: Clock, seed: int) -> Psp:
-        return StripePsp(bank, clock=clock, seed=seed, search_lag_s=0.0)
-
-    def gateway(transport: Transport, clock: Clock) -> Gateway:
-        return StripeGateway(
-            "sk_test_sandbox",
-            base_url="https://stripe.example",
-            transport=transport,
-            lookup_quiet_s=world.options.quiet_s,
-            clock=clock,
-        )
-
-    tokens = {
-        "ok": "pm_card_visa",
-        "soft": "pm_card_chargeDeclinedInsufficientFunds",
-        "hard": "pm_card_chargeDeclinedStolenCard",
-        "3ds": "pm_card_threeDSecure2Required",
-    }
-    return FaceSide(world, SimulatedPsp("stripe", face, gateway, tokens))
-
-
-def plainpay_side(world: World) -> FaceSide:
-    """The PlainPay adapter over the sandbox's PlainPay face."""
-
-    def face(bank: Bank, clock: Clock, seed: int) -> Psp:
-        return PlainPayPsp(bank, clock=clock, seed=seed)
-
-    def gateway(transport: Transport, clock: Clock) -> Gateway:
-        return PlainPayGateway(
-            base_url="https://plainpay.example",
-            api_key="plain_test_sandbox",
-            transport=transport,
-            lookup_quiet_s=world.options.quiet_s,
-        )
-
-    tokens = {"ok": "tok_visa", "soft": "tok_insufficient_funds", "hard": "tok_stolen_card", "3ds": "tok_3ds"}
-    return FaceSide(world, SimulatedPsp("plainpay", face, gateway, tokens, multi_capture=True))
-
-
 def make_side(world: World, name: str, own: dict[str, SimulatedPsp]) -> PspSide:
     """The PSP of that name."""
     if name in own:
         return FaceSide(world, own[name])
-    if name == "stripe":
-        return stripe_side(world)
-    if name == "plainpay":
-        return plainpay_side(world)
+    if name in FACES:
+        return FaceSide(world, FACES[name](world.options.quiet_s, lag_s_max(world)))
     return ModelSide(world, name)
