@@ -44,7 +44,7 @@ class SteadyClock:
         return self._anchor_us + int(self._clock.monotonic_s() * 1_000_000)
 
     def now_us(self) -> int:
-        """The time for records, and for what ends with time. It never goes back while we run."""
+        """The time for what ends with time. It never goes back while we run."""
         return max(self._clock.now_us(), self.steady_us())
 
     def earliest_us(self) -> int:

@@ -54,7 +54,7 @@ class Draft:
         decided = decide(self.payment, command)
         payment = self.payment
         ports = self._ports
-        at_us = ports.clock.now_us()
+        at_us = ports.clock.steady_us()
         if payment is not None and at_us < payment.updated_at_us:
             at_us = payment.updated_at_us  # A clock that was set back never reorders a stream.
         for data in decided:

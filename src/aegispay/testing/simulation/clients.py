@@ -32,6 +32,9 @@ MANDATE = {
 """What Razorpay needs to know to charge a saved card without asking; other PSPs keep it as metadata."""
 
 
+_ANSWER_TRIES_MAX = 120
+
+
 class Ask(NamedTuple):
     """One request, however often it is made."""
 
@@ -131,8 +134,16 @@ class Customer:
             answer = max(told, key=lambda one: one.payment.version) if told else answer
 
     async def repeat_all(self) -> list[tuple[Ask, Answer]]:
-        """Every request once more, now that nothing goes wrong."""
-        return [(ask, await self._desk.ask(ask)) for ask in self.asks]
+        """Every request once more, now that nothing goes wrong: asked until somebody answers, for all may just be starting."""
+        told: list[tuple[Ask, Answer]] = []
+        for ask in self.asks:
+            answer = await self._desk.ask(ask)
+            for _ in range(_ANSWER_TRIES_MAX):
+                if answer != LOST:
+                    break
+                answer = await self._desk.ask(ask)
+            told.append((ask, answer))
+        return told
 
     # --- asking ---------------------------------------------------------------------------------------------
 

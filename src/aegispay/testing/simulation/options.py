@@ -20,8 +20,6 @@ class Mode(StrEnum):
     LATE = "late"
     """Requests may land after the PSP's quiet period: a promise of the PSP is broken. Charged twice for a while is then
     unavoidable; it must be found by the watch and reversed."""
-    CLOCKS = "clocks"
-    """As normal, and single instances' clocks jump by up to 24 hours, forwards and back."""
     CALM = "calm"
     """No faults at all."""
 
@@ -73,16 +71,26 @@ BUILT_IN = ("stripe", "razorpay", "paypal", "braintree", "adyen", "plainpay", "k
 """The PSPs that come with the simulation: real adapters over the sandbox's faces, and models of other kinds."""
 
 
+_EXTRA = {"lookup": 2, "keyed": 1, "cancel": 1}
+"""The models come more often than each of the real adapters, since they stand for all that users may write."""
 THEMES: tuple[dict[str, float], ...] = (
     {"stall_at_port": 0.03, "lands_late": 0.1},
     {"crash_mid_call": 0.15, "lands_late": 0.3, "request_lost": 0.05, "connection_refused": 0.2},
     {"crash_at_port": 0.02, "commit_acknowledgement_lost": 0.1, "commit_lost": 0.1, "reply_lost": 0.1},
     {"reply_lost": 0.4, "all_stall_at_port": 0.05, "lookup_lags": 1.0},
     {"cancel_request": 0.3, "stall_at_port": 0.02, "slow": 0.2},
+    {"clock_jump": 3.0, "crash_mid_call": 0.15, "lands_late": 0.3, "reply_lost": 0.1},
+    {
+        "webhook_held": 0.5,
+        "webhook_repeated": 0.3,
+        "webhook_doubled": 0.3,
+        "reply_lost": 0.2,
+        "crash_at_port": 0.01,
+    },
 )
 """Faults that are dangerous together. One run in three or so has one of these, and little else."""
-THEME_PSP = {0: "lookup", 1: "lookup", 3: "keyed"}
-"""Where a theme is most dangerous: at a PSP without keys and cancels, or at one that forgets its keys."""
+THEME_PSP = {0: "lookup", 1: "lookup", 3: "keyed", 5: "lookup", 6: "adyen"}
+"""Where a theme is most dangerous: at a PSP without keys and cancels, at one that forgets its keys, or that tells by webhook only."""
 
 
 def _themed(
@@ -101,14 +109,10 @@ def _themed(
 def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) -> Options:
     """The options that this seed stands for."""
     source = random.Random(f"options:{seed}:{mode}")  # noqa: S311 - replayable on purpose
-    allowed = tuple(kind for kind in faults.KINDS if kind != "clock_jump")
-    if mode is Mode.CLOCKS:
-        allowed = faults.KINDS
-    elif mode is Mode.CALM:
-        allowed = ()
+    allowed = () if mode is Mode.CALM else faults.KINDS
     weighted = [
         *psps,
-        *(name for name in psps if name == "lookup"),
+        *(name for name in psps for _ in range(_EXTRA.get(name, 0))),
     ]  # It has the least to go by, so most can go wrong.
     source.shuffle(weighted)
     chosen = tuple(dict.fromkeys(weighted))[: source.choice((1, 2, 2, 2, 3))]
@@ -116,7 +120,7 @@ def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) 
         # Only a PSP that has neither keys nor a cancel by reference can be surprised by a request that lands late.
         chosen = ("lookup", *chosen[:1])
     rates = faults.random_rates(source, allowed)
-    if mode is Mode.NORMAL or mode is Mode.CLOCKS:
+    if mode is Mode.NORMAL:
         rates, chosen = _themed(source, rates, chosen, psps)
     if mode is Mode.LATE:
         rates = {
