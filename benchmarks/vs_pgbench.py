@@ -53,9 +53,15 @@ def plain_script(sizes: probe.Sizes, *, pipelined: bool) -> str:
     )
 
     def event(version: int, size: int, kind: str, cause: str) -> str:
+        # The operation's id and the PSP's reference are what ours are to the indexes: rising, and random.
+        named = f"'{{\"type\":\"{kind}\",\"operation_id\":\"op_' || replace({own}::text, '-', '') || '\"'"
+        length = len(f'{{"type":"{kind}","operation_id":"op_"') + 32
+        if kind == "operation_approved":
+            named += " || ',\"reference\":\"pi_' || left(md5('p' || :n || ':' || :client_id), 24) || '\"'"
+            length += len(',"reference":"pi_"') + 24
         return (
             f"({own}, md5('e{version}' || :n || ':' || :client_id)::uuid, 1785000000000000 + :n, {version}, 1, "
-            f"'{kind}', NULL, {cause}, '{'x' * size}')"
+            f"'{kind}', NULL, {cause}, {named} || '{'x' * max(0, size - length)}')"
         )
 
     columns = (

@@ -158,7 +158,7 @@ class Inbound:
         event = _decode(notice.body)
         if event.outcome is None and event.dispute is None and not event.must_look_up:
             return
-        payment = await self._payment_of(event)
+        payment = await self._payment_of(event, notice.gateway)
         if payment is None or not any(op.gateway == notice.gateway for op in payment.operations):
             raise _NotYet("no payment of ours")
         if event.dispute is not None:
@@ -170,18 +170,29 @@ class Inbound:
             return
         await self._record(payment, operation, event)
 
-    async def _payment_of(self, event: GatewayEvent) -> Payment | None:
+    async def _payment_of(self, event: GatewayEvent, gateway: str) -> Payment | None:
+        """The payment that the news is about: by our ids where it carries one, else by what the PSP calls it."""
         engine = self._engine
         if event.payment_id:
             try:
-                return await engine.store.load(check_payment_id(event.payment_id))
+                if payment := await engine.store.load(check_payment_id(event.payment_id)):
+                    return payment
             except AegisPayError as error:
                 if isinstance(error, StoreError):
                     raise
-        if event.operation_id:
-            row = await engine.store.find_in_flight(event.operation_id)
-            return await engine.store.load(row.payment_id) if row else None
+        if event.operation_id and (found := await engine.store.find_by_operation(event.operation_id)):
+            return await engine.store.load(found)
+        for reference in (event.reference, event.payment_reference):
+            if reference and (payment := await self._payment_at(gateway, reference)):
+                return payment
         return None
+
+    async def _payment_at(self, gateway: str, reference: str) -> Payment | None:
+        """The payment that this gateway knows by the reference, unless more than one could be meant."""
+        store = self._engine.store
+        loaded = [await store.load(one) for one in await store.find_by_reference(reference)]
+        there = [one for one in loaded if one and any(op.gateway == gateway for op in one.operations)]
+        return there[0] if len(there) == 1 else None
 
     async def _record(self, payment: Payment, operation: Operation, event: GatewayEvent) -> None:
         engine = self._engine

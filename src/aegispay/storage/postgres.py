@@ -34,6 +34,7 @@ from aegispay.storage.postgres_connect import (
 from aegispay.storage.postgres_rows import Row, arguments
 from aegispay.storage.rows import (
     LIST_MAX,
+    SAME_REFERENCE_MAX,
     check_gapless,
     check_write,
     id_bytes,
@@ -308,6 +309,18 @@ class PostgresStore:
             return None
         rows = await self._fetch(sql.FIND_IN_FLIGHT, operation_id[-32:])
         return make_in_flight(rows[0][0].hex, rows[0][1].hex, *tuple(rows[0])[2:]) if rows else None
+
+    async def find_by_operation(self, operation_id: str) -> str | None:
+        if id_bytes(operation_id) is None:
+            return None
+        rows = await self._fetch(sql.FIND_BY_OPERATION, operation_id[-32:])
+        return "pay_" + rows[0][0].hex if rows else None
+
+    async def find_by_reference(self, reference: str) -> list[str]:
+        if "\0" in reference:
+            return []  # PostgreSQL has no such text.
+        rows = await self._fetch(sql.FIND_BY_REFERENCE, reference, SAME_REFERENCE_MAX)
+        return ["pay_" + row[0].hex for row in rows]
 
     async def list_payments(
         self,

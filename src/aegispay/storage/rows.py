@@ -13,6 +13,8 @@ from aegispay.storage.store import Claim, InFlight, Purpose, Write
 LIST_MAX = 1000
 """The most payments that one listing gives."""
 OPENS_MAX = 4
+SAME_REFERENCE_MAX = 10
+"""The most payments that are found by one reference."""
 
 
 def check_write(write: Write) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from aegispay.domain.errors import SchemaTooNew
 from aegispay.storage import urls
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every revision that this AegisPay knows, oldest first. A test compares it with the files."""
 VERSION_TABLE = "aegispay_schema"
 READ_VERSION = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant

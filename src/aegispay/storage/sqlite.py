@@ -24,6 +24,7 @@ from aegispay.storage.group_commit import QUEUE_MAX, GroupCommit
 from aegispay.storage.notices import Notice
 from aegispay.storage.rows import (
     LIST_MAX,
+    SAME_REFERENCE_MAX,
     check_gapless,
     check_write,
     id_bytes,
@@ -50,6 +51,16 @@ LOAD_EVENTS = """
     SELECT version, hex(event_id), schema_version, at_us, correlation_id, causation_id, data
     FROM event WHERE payment_id = ? AND version <= ? ORDER BY version"""
 FIND_IN_FLIGHT = f"SELECT {sqlite_writer.IN_FLIGHT_COLUMNS} FROM in_flight WHERE operation_id = ?"  # noqa: S608
+# The expressions and conditions are those of the indexes in migration 0003.
+FIND_BY_OPERATION = """
+    SELECT hex(payment_id) FROM event
+    WHERE json_extract(data, '$.operation_id') = ? AND type = 'operation_started' LIMIT 1"""
+FIND_BY_REFERENCE = f"""
+    SELECT DISTINCT hex(payment_id) FROM event
+    WHERE json_extract(data, '$.reference') = ?
+    AND type IN ('operation_approved', 'operation_requires_action', 'operation_pending', 'operation_declined',
+                 'late_success_found')
+    ORDER BY payment_id LIMIT {SAME_REFERENCE_MAX}"""  # noqa: S608 - a constant
 COUNT_IN_FLIGHT = "SELECT count(*) FROM in_flight WHERE purpose = 'call'"
 LIST = """
     SELECT body FROM payment WHERE merchant_id = ? AND payment_id < ? {states}
@@ -264,6 +275,13 @@ class SqliteStore:
     async def find_in_flight(self, operation_id: str) -> InFlight | None:
         rows = await self._read(FIND_IN_FLIGHT, id_bytes(operation_id))
         return make_in_flight(rows[0][0].lower(), rows[0][1].lower(), *rows[0][2:]) if rows else None
+
+    async def find_by_operation(self, operation_id: str) -> str | None:
+        rows = await self._read(FIND_BY_OPERATION, operation_id)
+        return "pay_" + rows[0][0].lower() if rows else None
+
+    async def find_by_reference(self, reference: str) -> list[str]:
+        return ["pay_" + row[0].lower() for row in await self._read(FIND_BY_REFERENCE, reference)]
 
     async def list_payments(
         self,

@@ -153,6 +153,17 @@ class Store(Protocol):
 
     async def find_in_flight(self, operation_id: str) -> InFlight | None: ...
 
+    async def find_by_operation(self, operation_id: str) -> str | None:
+        """The id of the payment that has this operation, finished or not."""
+        ...
+
+    async def find_by_reference(self, reference: str) -> list[str]:
+        """The ids of the payments of which a PSP said this reference, at most 10, in the order of their ids.
+
+        Gateways may use the same references: the caller looks where the payment was.
+        """
+        ...
+
     async def lease_due(self, now_us: int, owner: str, lease_until_us: int, limit: int) -> list[InFlight]:
         """Takes over up to `limit` rows that are due, oldest first: sets owner and due time, raises the fence and `tries`.
 

@@ -111,7 +111,7 @@ class InstantGateway(Gateway):
 
     def _decide(self, call: GatewayCall) -> Outcome:
         self._count += 1
-        reference = f"{self.name}_{self._count}"
+        reference = self._reference(self._count)
         token = call.token or ""
         if token.startswith("tok_soft"):
             return Declined(
@@ -124,6 +124,10 @@ class InstantGateway(Gateway):
         if token.startswith("tok_3ds"):
             return RequiresAction(reference=reference, action=NextAction(url="https://bank.example/3ds"))
         return Approved(reference=reference, amount_minor=call.amount.amount_minor)
+
+    def _reference(self, number: int) -> str:
+        """What this PSP calls its so-manieth effect."""
+        return f"{self.name}_{number}"
 
     async def authorize(self, call: GatewayCall) -> Outcome:
         return await self.perform(call)

@@ -104,6 +104,63 @@ class WritingConformance(_Fixtures):
         assert await store.find_in_flight("op_nonsense") is None
         assert not await store.renew("op_nonsense", 1, LATER_US)
 
+    async def test_a_payment_is_found_by_its_operations_and_by_what_the_psp_calls_them(
+        self, store: Store
+    ) -> None:
+        sample, neighbour = SamplePayment(reference="ch_1"), SamplePayment(reference="ch_2")
+        await store.commit(neighbour.intent())
+        await store.commit(sample.intent())
+        assert await store.find_by_operation(sample.operation_id) == sample.id
+        assert await store.find_by_reference("ch_1") == []
+        for write in (sample.doubt(), sample.approve(), neighbour.approve()):
+            await store.commit(write)
+        assert await store.find_by_operation(sample.operation_id) == sample.id
+        assert await store.find_by_reference("ch_1") == [sample.id]
+        assert await store.find_by_reference("ch_2") == [neighbour.id]
+        refund = sample.refund(100)
+        await store.commit(refund)
+        assert refund.claim is not None
+        assert await store.find_by_operation(refund.claim.operation_id) == sample.id
+        await store.commit(sample.conclude("re_1"))
+        assert await store.find_by_reference("re_1") == [sample.id]
+        assert await store.find_by_operation("op_" + new_hex()) is None
+        assert await store.find_by_operation("op_nonsense") is None
+        assert await store.find_by_reference("ch_") == await store.find_by_reference("") == []
+
+    async def test_every_reference_that_a_psp_gave_leads_to_its_payment(self, store: Store) -> None:
+        sample = SamplePayment()
+        await store.commit(sample.intent())
+        for write in sample.told():
+            await store.commit(write)
+        for reference in ("pending_1", "action_1", "declined_1", "late_1"):
+            assert await store.find_by_reference(reference) == [sample.id]
+        assert await store.find_by_reference("quoted_1") == [], "a text that only looks like a reference"
+
+    async def test_payments_that_share_a_reference_are_all_found(self, store: Store) -> None:
+        samples = [SamplePayment(reference="same") for _ in range(12)]
+        for sample in samples:
+            await store.commit(sample.intent())
+            await store.commit(sample.approve())
+        assert await store.find_by_reference("same") == [sample.id for sample in samples[:10]]
+
+    @pytest.mark.parametrize("reference", ["x" * 5000, "ä雪", 'a"b\\c', "\0", "%_'"])
+    async def test_whatever_a_psp_calls_it_the_outcome_is_written(self, store: Store, reference: str) -> None:
+        sample = SamplePayment(reference=reference)
+        await store.commit(sample.intent())
+        await store.commit(sample.approve())
+        assert await projection_is_fold(store, sample.id)
+        assert await store.find_by_reference(reference) in ([sample.id], [])
+
+    async def test_a_write_that_is_refused_leaves_nothing_to_be_found(self, store: Store) -> None:
+        first, second = SamplePayment(key="k"), SamplePayment(key="k")
+        await store.commit(first.intent())
+        with pytest.raises(ClaimTaken):
+            await store.commit(second.intent())
+        assert await store.find_by_operation(second.operation_id) is None
+        with pytest.raises(StaleFence):
+            await store.commit(first.approve(fence=7))
+        assert await store.find_by_reference("ch_1") == []
+
     async def test_a_write_at_another_version_is_refused_and_leaves_nothing(self, store: Store) -> None:
         sample = SamplePayment()
         await store.commit(sample.intent())

@@ -13,6 +13,7 @@ from aegispay.domain import events as ev
 from aegispay.domain.events import CaptureMode, Event, EventData, OperationKind
 from aegispay.domain.evolve import fold
 from aegispay.domain.methods import MethodSnapshot
+from aegispay.domain.outcomes import DeclineCategory, NextAction
 from aegispay.domain.payment import Payment
 from aegispay.storage.store import Claim, Guard, InFlight, Purpose, Write
 
@@ -36,11 +37,20 @@ def digest_of(text: str) -> bytes:
 class SamplePayment:
     """One payment. Each method makes the next write and takes it as committed; `payment` is the projection so far."""
 
-    def __init__(self, *, merchant_id: str = "default", key: str | None = None, **details: Any):
+    def __init__(
+        self,
+        *,
+        merchant_id: str = "default",
+        key: str | None = None,
+        reference: str = "ch_1",
+        **details: Any,
+    ):
         self.id = "pay_" + new_hex()
         self.operation_id = "op_" + new_hex()
         self.key = key or self.id
         self.merchant_id = merchant_id
+        self.reference = reference
+        """What the PSP calls the first attempt."""
         self.details = details
         self.events: list[Event] = []
         self.payment: Payment | None = None
@@ -120,7 +130,9 @@ class SamplePayment:
     def approve(self, *, fence: int | None = 1, keep: InFlight | None = None) -> Write:
         """The outcome of the first attempt, under its lease."""
         amount = self.payment.amount_minor if self.payment else 0
-        approved = ev.OperationApproved(operation_id=self.operation_id, amount_minor=amount, reference="ch_1")
+        approved = ev.OperationApproved(
+            operation_id=self.operation_id, amount_minor=amount, reference=self.reference
+        )
         guard = None if fence is None else Guard(operation_id=self.operation_id, fence=fence, keep=keep)
         return self._write(approved, guard=guard)
 
@@ -150,3 +162,34 @@ class SamplePayment:
             claim=self.claim("refund", operation_id),
             opens=(self.in_flight(operation_id),),
         )
+
+    def conclude(self, reference: str) -> Write:
+        """The newest operation is approved, and the PSP calls it so."""
+        newest = self.payment.operations[-1] if self.payment else None
+        if newest is None:
+            raise AssertionError("nothing was begun")
+        approved = ev.OperationApproved(
+            operation_id=newest.id, amount_minor=newest.amount_minor, reference=reference
+        )
+        return self._write(approved)
+
+    def told(self) -> list[Write]:
+        """One write after another in which the first attempt is called something new by the PSP, to a late success."""
+        first = self.operation_id
+        quoted = 'it said "reference":"quoted_1" and \0'
+        action = NextAction(url="https://psp.example/3ds", data={"reference": "quoted_1"})
+        return [
+            self._write(ev.OperationPending(operation_id=first, reason=quoted, reference="pending_1")),
+            self._write(ev.OperationRequiresAction(operation_id=first, reference="action_1", action=action)),
+            self._write(
+                ev.OperationDeclined(
+                    operation_id=first,
+                    category=DeclineCategory.HARD,
+                    code="lost_card",
+                    message=quoted,
+                    reference="declined_1",
+                ),
+                ev.PaymentFailed(code="lost_card", category=DeclineCategory.HARD, message=quoted),
+            ),
+            self._write(ev.LateSuccessFound(operation_id=first, amount_minor=100, reference="late_1")),
+        ]
