@@ -16,7 +16,7 @@ from aegispay.domain.payment import Operation, OperationStatus, Payment, encode_
 from aegispay.orchestration.results import Failed, Pending, Result, Success
 from aegispay.testing.ambiguity.psps import MatrixPsp
 from aegispay.testing.ambiguity.stage import AMOUNT_MINOR, SPARE, Books, Stage, expect, our_books
-from aegispay.testing.ambiguity.story import DONE, NOT_DONE, OPEN, Story, within
+from aegispay.testing.ambiguity.story import DONE, NOT_DONE, OPEN, Story, final_state, within
 from aegispay.testing.ambiguity.troubles import Trouble
 from aegispay.testing.virtual_clock import VirtualTimeLoop
 
@@ -58,14 +58,14 @@ def run_cell(psp: MatrixPsp, kind: OperationKind, trouble: Trouble) -> Cell:
         if key not in _moving:
             _moving[key] = run_cell(psp, kind, Trouble.NOTHING).strikes_at
         number = _moving[key]
-    with TemporaryDirectory(prefix="aegispay-cell-") as directory:
-        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            return runner.run(_play(psp, kind, trouble, number, Path(directory)))
+    with (
+        TemporaryDirectory(prefix="aegispay-cell-") as directory,
+        asyncio.Runner(loop_factory=VirtualTimeLoop) as runner,
+    ):
+        return runner.run(_play(psp, kind, trouble, number, Path(directory)))
 
 
-async def _play(
-    psp: MatrixPsp, kind: OperationKind, trouble: Trouble, number: int, directory: Path
-) -> Cell:
+async def _play(psp: MatrixPsp, kind: OperationKind, trouble: Trouble, number: int, directory: Path) -> Cell:
     stage = Stage(psp, directory)
     try:
         return await _Play(stage, kind, trouble, number).run()
@@ -104,6 +104,7 @@ class _Play:
         if told is None:
             pay, answered_us = await stage.bury(pay), begin_us
         payment = await self._settled(pay, payment_id)
+        expect(not wire.on_its_way, "the late request has not landed yet")
         events = await pay.event_store.events(payment.id)
         operation = self._operation(payment)
         story = Story(operation, events, stage.heard, crashed=told is None)
@@ -114,7 +115,7 @@ class _Play:
         return Cell(
             steps=steps,
             told="" if told is None else _told(told),
-            within=within(answered_us, story.ended_at_us(payment)),
+            within=within(answered_us, story.ended_at_us()),
             strikes_at=moving[-1] if moving else len(sent) - 1,
         )
 
@@ -131,7 +132,9 @@ class _Play:
             if payment.review is not None or not any(one.unfinished for one in payment.operations):
                 break
             elapsed_s = stage.clock.monotonic_s() - begin_s
-            expect(elapsed_s < _GIVE_UP_S, f"it is still {payment.state} after two days, and nobody was asked")
+            expect(
+                elapsed_s < _GIVE_UP_S, f"it is still {payment.state} after two days, and nobody was asked"
+            )
             await stage.clock.sleep(1.0 if elapsed_s < 120 else 30.0 if elapsed_s < 7_200 else 1_800.0)
         for _ in range(2):
             await stage.clock.sleep(_WATCH_S)
@@ -176,12 +179,12 @@ class _Play:
             expect(end == DONE, f"the caller was told of a success, and it is {end}")
         if isinstance(told, Failed):
             expect(end == NOT_DONE, f"the caller was told of a failure, and it is {end}")
+        state = final_state(self.kind, end, partly=payment.refunded_minor < payment.captured_minor)
+        expect(payment.state is state, f"it is {end}, and the payment is {payment.state}, not {state}")
         expect(encode_payment(fold(events)) == encode_payment(payment), "the projection is not its fold")
         self._never_in_doubt_elsewhere(payment, operation, events)
 
-    def _never_in_doubt_elsewhere(
-        self, payment: Payment, operation: Operation, events: list[Event]
-    ) -> None:
+    def _never_in_doubt_elsewhere(self, payment: Payment, operation: Operation, events: list[Event]) -> None:
         """The second gateway was asked only where the first one had proven that it did nothing, and did nothing."""
         spare = [one for one in payment.operations if one.gateway == SPARE]
         expect(bool(spare) == bool(self.stage.spare_wire.count), "the second gateway was called unrecorded")

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from aegispay.domain.money import Currency
 from aegispay.domain.payment import Payment
@@ -23,6 +24,8 @@ from aegispay.gateways.stripe import StripeGateway
 from aegispay.ports import Clock
 from aegispay.sandbox import adyen_face, braintree_face
 from aegispay.sandbox.bank import Bank
+from aegispay.sandbox.plainpay_face import PlainPayPsp
+from aegispay.sandbox.plainpay_gateway import PlainPayGateway
 from aegispay.sandbox.psps import MAKERS
 from aegispay.sandbox.razorpay_face import RazorpayPsp
 from aegispay.sandbox.stripe_face import StripePsp
@@ -103,6 +106,12 @@ def _made(name: str) -> Callable[[Bank, Clock], Psp]:
     return face
 
 
+def _plainpay(bank: Bank, clock: Clock) -> Psp:
+    psp = PlainPayPsp(bank, clock=clock, seed=SEED)
+    psp.base_url = "https://plainpay.example"
+    return psp
+
+
 def _adyen_outbox(psp: Psp) -> Outbox:
     if not isinstance(psp, adyen_face.AdyenPsp):
         raise RuntimeError("not Adyen's face")
@@ -122,8 +131,9 @@ STRIPE = MatrixPsp(
     payer_token="pm_card_threeDSecure2Required",  # noqa: S106
     payer=page_payer(),
     common={"return_url": _BACK},
-    note="Stripe replays under the key for 24 h, its own 500s too. Then only a look-up is left: search is trusted an hour "
-    "after the last send.",
+    note="Stripe replays what it answered under the key, its own 500s too: after one of those only a look-up is left, and "
+    "finding nothing counts an hour after the last send. The payer's 3DS moves the money at Stripe, so that a confirmation "
+    "only reads.",
 )
 RAZORPAY = MatrixPsp(
     name="razorpay",
@@ -148,8 +158,9 @@ RAZORPAY = MatrixPsp(
             "razorpay_recurring": "true",
         },
     },
-    note="Razorpay has keys for refunds only, so nothing is sent twice: the order is read. There is no void. The payer pays "
-    "at Razorpay itself, so that a confirmation only reads, and no fault of ours can make it charge.",
+    note="Razorpay has keys for refunds only, so nothing is sent twice: the order or payment is read, and finding nothing "
+    "counts 15 minutes after the last send. It has no void. The payer pays at Razorpay itself, so that a confirmation only "
+    "reads.",
 )
 PAYPAL = MatrixPsp(
     name="paypal",
@@ -167,7 +178,7 @@ PAYPAL = MatrixPsp(
     payer=page_payer(),
     common={"return_url": _BACK},
     note="PayPal answers a known request id with the present state of what it made. A void takes no such id: there a second "
-    "one is answered with `PREVIOUSLY_VOIDED`, which is as good. A successful void has no body, so that half of it is all.",
+    "one is answered with `PREVIOUSLY_VOIDED`, which is as good.",
 )
 BRAINTREE = MatrixPsp(
     name="braintree",
@@ -183,29 +194,62 @@ BRAINTREE = MatrixPsp(
     ),
     token="fake-valid-nonce",  # noqa: S106
     refund_minor=2000,
-    note="Braintree has no idempotency key, so nothing is sent twice: the search by our order id is the evidence, and finding "
-    "nothing counts 5 minutes after the last send. The adapter takes no payer actions.",
+    note="Braintree has no idempotency key, so nothing is sent twice: the search by our order id is the evidence, and "
+    "finding nothing counts 5 minutes after the last send. The adapter takes no payer actions.",
 )
+
+
+def _adyen(name: str) -> Callable[[Transport, Clock], Gateway]:
+    def gateway(transport: Transport, clock: Clock) -> Gateway:
+        return AdyenGateway(
+            adyen_face.API_KEY,
+            adyen_face.MERCHANT_ACCOUNT,
+            base_url="https://adyen.example/v71",
+            webhook_keys=[adyen_face.HMAC_KEY],
+            transport=transport,
+            name=name,
+            clock=clock,
+        )
+
+    return gateway
+
+
 ADYEN = MatrixPsp(
     name="adyen",
     title="Adyen",
     face=_made("adyen"),
-    gateway=lambda transport, clock: AdyenGateway(
-        adyen_face.API_KEY,
-        adyen_face.MERCHANT_ACCOUNT,
-        base_url="https://adyen.example/v71",
-        webhook_keys=[adyen_face.HMAC_KEY],
-        transport=transport,
-        clock=clock,
-    ),
+    gateway=_adyen("adyen"),
     token="stored_visa",  # noqa: S106
     payer_token="stored_3ds",  # noqa: S106
     payer=page_payer(["redirectResult"]),
     common={"return_url": _BACK, "customer_id": "shopper_1"},
     outbox=_adyen_outbox,
     note="Adyen answers captures, voids and refunds with `received`; their outcome comes by webhook alone, and Adyen has no "
-    "call to look anything up. Its notices are delivered here once the caller has been answered, or has died.",
+    "call to look anything up. Its notices are delivered here once the caller has been answered, or we have died.",
+)
+ADYEN_SILENT = replace(
+    ADYEN,
+    name="adyen_silent",
+    title="Adyen, where no webhook ever comes",
+    gateway=_adyen("adyen_silent"),
+    outbox=None,
+    note="The same with no webhook set up: payments do without, while captures, voids and refunds end with a person.",
+)
+PLAINPAY = MatrixPsp(
+    name="plainpay",
+    title="PlainPay, the sandbox's own",
+    face=_plainpay,
+    gateway=lambda transport, clock: PlainPayGateway(
+        base_url="https://plainpay.example", api_key="plain_test_sandbox", transport=transport
+    ),
+    token="tok_visa",  # noqa: S106
+    payer_token="tok_3ds",  # noqa: S106
+    payer=page_payer(),
+    common={"return_url": _BACK},
+    note="None of the five takes a cancel by our reference that also holds for a request still on its way. PlainPay does, "
+    "and shows what that is worth: the doubt ends while the caller waits, the payment fails over, and what lands later is "
+    "refused.",
 )
 
-PSPS = {psp.name: psp for psp in (STRIPE, RAZORPAY, PAYPAL, BRAINTREE, ADYEN)}
+PSPS = {psp.name: psp for psp in (STRIPE, RAZORPAY, PAYPAL, BRAINTREE, ADYEN, ADYEN_SILENT, PLAINPAY)}
 """The tables of the page, in order."""

@@ -32,8 +32,8 @@ from aegispay.testing.virtual_clock import LoopClock
 AMOUNT_MINOR = 2000
 SETTINGS = Settings(recovery=False)
 """The settings that a user has by default; recovery passes are made by the cell."""
-SPARE = "plainpay"
-_NOTICE_PASSES_MAX = 20
+SPARE = "spare"
+"""The second gateway: one that never fails."""
 K = OperationKind
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Stage:
         self.bank = Bank(None, synchronous="OFF")
         self.face = psp.face(self.bank, self.clock)
         self.wire = FaceWire(self.face, self.bank.movements)
-        spare = PlainPayPsp(self.bank, clock=self.clock, seed=SEED)
+        spare = PlainPayPsp(self.bank, account=SPARE, clock=self.clock, seed=SEED)
         self.spare_wire = FaceWire(spare, self.bank.movements)
         self._spare_key = spare.api_key
         self._directory = directory
@@ -77,11 +77,10 @@ class Stage:
         witness = Witness(self.psp.gateway(self.wire, self.clock))
         witness.heard = self.heard
         spare = PlainPayGateway(
-            base_url="https://plainpay.example", api_key=self._spare_key, transport=self.spare_wire
+            base_url="https://spare.example", api_key=self._spare_key, transport=self.spare_wire
         )
-        database = SqliteStore(
-            str(self._directory / "cell.db"), executor=InlineExecutor(), synchronous="OFF"
-        )
+        spare.name = SPARE
+        database = SqliteStore(str(self._directory / "cell.db"), executor=InlineExecutor(), synchronous="OFF")
         store: Any = MortalStore(database, self.wire.dead)
         pay = AegisPay(
             [witness, spare],

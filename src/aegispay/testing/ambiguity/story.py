@@ -9,11 +9,13 @@ from aegispay.domain.events import (
     OperationApproved,
     OperationDeclined,
     OperationInDoubt,
+    OperationKind,
     OperationNotSent,
     OperationPending,
 )
 from aegispay.domain.outcomes import Evidence, NotSent, Pending
-from aegispay.domain.payment import Operation, Payment
+from aegispay.domain.payment import Operation
+from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found
 from aegispay.testing.ambiguity.witness import Testimony
 
@@ -28,6 +30,15 @@ _EVIDENCE = {
     Evidence.CANCEL: "cancel",
     Evidence.WEBHOOK: "webhook",
 }
+FINAL_STATES = {
+    OperationKind.CHARGE: (PaymentState.SUCCEEDED, PaymentState.FAILED),
+    OperationKind.AUTHORIZE: (PaymentState.AUTHORIZED, PaymentState.FAILED),
+    OperationKind.CONFIRM: (PaymentState.SUCCEEDED, PaymentState.FAILED),
+    OperationKind.CAPTURE: (PaymentState.SUCCEEDED, PaymentState.AUTHORIZED),
+    OperationKind.VOID: (PaymentState.CANCELED, PaymentState.AUTHORIZED),
+    OperationKind.REFUND: (PaymentState.REFUNDED, PaymentState.SUCCEEDED),
+}
+"""The payment's state in the end: where the operation is done, and where it is not. See `final_state`."""
 _STEPS_S = (
     (60, "1 min"),
     (300, "5 min"),
@@ -38,6 +49,14 @@ _STEPS_S = (
     (21_600, "6 h"),
     (87_000, "1 day"),
 )
+
+
+def final_state(kind: OperationKind, end: str, *, partly: bool) -> PaymentState:
+    """The payment's state after such an end. `partly`: not everything that was captured has been refunded."""
+    if end in OPEN:
+        return PaymentState.NEEDS_REVIEW
+    state = FINAL_STATES[kind][0 if end == DONE else 1]
+    return PaymentState.PARTIALLY_REFUNDED if state is PaymentState.REFUNDED and partly else state
 
 
 def within(begin_us: int, end_us: int) -> str:
@@ -59,7 +78,7 @@ class Story:
         self._own = [one for one in events if getattr(one.data, "operation_id", None) == operation.id]
         self._heard = [one for one in heard if one.operation_id == operation.id]
 
-    def ended_at_us(self, payment: Payment) -> int:
+    def ended_at_us(self) -> int:
         """When it ended; where it is open, when a person was asked."""
         return max(one.at_us for one in self._own)
 
@@ -98,5 +117,6 @@ class Story:
             if isinstance(found, Pending):
                 if one.asked == "look_up":
                     return Evidence.LOOKUP
-                return Evidence.RESEND if number or self._crashed else Evidence.REPLY
+                proven = all(isinstance(before.answer, NotSent) for before in self._heard[:number])
+                return Evidence.REPLY if proven and not self._crashed else Evidence.RESEND
         return Evidence.REPLY

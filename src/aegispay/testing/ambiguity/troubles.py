@@ -39,7 +39,7 @@ class Trouble(StrEnum):
     CRASH_AFTER = "crash_after"
 
     @property
-    def title(self) -> str:
+    def head(self) -> str:
         """The row's head."""
         return _TITLES[self][0]
 
@@ -57,8 +57,14 @@ class Trouble(StrEnum):
 _TITLES = {
     Trouble.NOTHING: ("nothing goes wrong", "For comparison."),
     Trouble.REFUSED: ("connection refused", "No byte of the request has left."),
-    Trouble.REQUEST_LOST: ("request lost", "It was written and never arrived; we run into our time-out (10 s)."),
-    Trouble.REPLY_LOST: ("reply lost", "It was executed; the answer never arrived, and we run into our time-out."),
+    Trouble.REQUEST_LOST: (
+        "request lost",
+        "It was written and never arrived; we run into our time-out (10 s).",
+    ),
+    Trouble.REPLY_LOST: (
+        "reply lost",
+        "It was executed; the answer never arrived, and we run into our time-out.",
+    ),
     Trouble.LANDS_LATE: (
         "lands late",
         f"We run into our time-out; the request arrives and is executed {LANDS_AFTER_S:.0f} s after it was written.",
@@ -75,8 +81,14 @@ _TITLES = {
     ),
     Trouble.RATE_LIMITED: ("429", "The PSP's front asks for fewer requests; nothing was executed."),
     Trouble.GARBAGE: ("garbage", "It was executed; a 200 with an HTML page comes in the answer's place."),
-    Trouble.TRUNCATED: ("half an answer", "It was executed; the first half of the answer's body comes, then a clean end."),
-    Trouble.CRASH_BEFORE: ("we die before sending", "The intent is committed; the process dies before a byte leaves."),
+    Trouble.TRUNCATED: (
+        "half an answer",
+        "It was executed; the first half of the answer's body comes, then a clean end.",
+    ),
+    Trouble.CRASH_BEFORE: (
+        "we die before sending",
+        "The intent is committed; the process dies before a byte leaves. Another takes over.",
+    ),
     Trouble.CRASH_AFTER: (
         "we die before recording",
         "The PSP executed it; the process dies before it reads the answer.",

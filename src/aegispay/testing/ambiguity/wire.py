@@ -42,6 +42,8 @@ class FaceWire:
         self.dead = asyncio.Event()
         """Our process has died."""
         self.struck = False
+        self.on_its_way = False
+        """A late request has left and not arrived yet."""
         self._psp = psp
         self._books = books
         self._armed: tuple[Trouble, int] | None = None
@@ -62,7 +64,8 @@ class FaceWire:
         if trouble is Trouble.REFUSED:
             return NotSent(reason="connection_refused")
         if trouble is Trouble.LANDS_LATE:
-            asyncio.get_running_loop().call_later(LANDS_AFTER_S, self._deliver, request, number)
+            self.on_its_way = True
+            asyncio.get_running_loop().call_later(LANDS_AFTER_S, self._land, request, number)
         if trouble in _BREAKS:
             return _http(self._deliver(request, number, _BREAKS[trouble]))
         reply = self._deliver(request, number) if trouble in _EXECUTED else None
@@ -77,6 +80,10 @@ class FaceWire:
         if trouble is Trouble.TRUNCATED and reply is not None:
             return _http(WireReply(status=reply.status, body=reply.body[: len(reply.body) // 2]))
         return _http(WireReply(status=200, body=_HTML, content_type="text/html"))
+
+    def _land(self, request: HttpRequest, number: int) -> None:
+        self.on_its_way = False
+        self._deliver(request, number)
 
     def _deliver(self, request: HttpRequest, number: int, fail: str | None = None) -> WireReply:
         before = self._books()

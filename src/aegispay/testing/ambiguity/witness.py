@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ class MortalStore:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
-        if not asyncio.iscoroutinefunction(found) or name in ("open", "close"):
+        if not inspect.iscoroutinefunction(found) or name in ("open", "close"):
             return found
 
         async def call(*args: Any, **kwargs: Any) -> Any:
