@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,7 @@ from aegispay.domain.errors import InvalidRequest, InvalidState
 from aegispay.domain.events import Event, OperationKind
 from aegispay.domain.evolve import fold
 from aegispay.domain.payment import Operation, OperationStatus, Payment, encode_payment
-from aegispay.orchestration.results import Failed, Pending, Result, Success
+from aegispay.orchestration.results import ActionRequired, Failed, Pending, Result, Success
 from aegispay.testing.ambiguity.psps import MatrixPsp
 from aegispay.testing.ambiguity.stage import AMOUNT_MINOR, SPARE, Books, Stage, expect, our_books
 from aegispay.testing.ambiguity.story import DONE, NOT_DONE, OPEN, Story, final_state, within
@@ -38,6 +39,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """How long it took, where that was longer than the caller waited."""
     strikes_at: int = 0
     """The number of the operation's request that moved the money, from 0; its last one where none of ours did."""
+    requests: int = 0
+    """How many requests the operation took until the caller was answered."""
 
     @property
     def text(self) -> str:
@@ -50,10 +53,20 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 _moving: dict[tuple[MatrixPsp, OperationKind], int] = {}
 
 
-def run_cell(psp: MatrixPsp, kind: OperationKind, trouble: Trouble) -> Cell:
-    """Plays the cell under virtual time. Raises `AmbiguityFailure` where a promise about money is broken."""
-    number = 0
-    if trouble is not Trouble.NOTHING:
+def run_cell(
+    psp: MatrixPsp,
+    kind: OperationKind,
+    trouble: Trouble,
+    *,
+    number: int | None = None,
+    then: Sequence[Trouble] = (),
+) -> Cell:
+    """Plays the cell under virtual time. Raises `AmbiguityFailure` where a promise about money is broken.
+
+    The trouble strikes the request that moves the money; or the one with this `number`. `then` strike what follows it: a
+    resend, say, or a look-up; our process does not die of those.
+    """
+    if number is None and trouble is not Trouble.NOTHING:
         key = (psp, kind)
         if key not in _moving:
             _moving[key] = run_cell(psp, kind, Trouble.NOTHING).strikes_at
@@ -62,13 +75,15 @@ def run_cell(psp: MatrixPsp, kind: OperationKind, trouble: Trouble) -> Cell:
         TemporaryDirectory(prefix="aegispay-cell-") as directory,
         asyncio.Runner(loop_factory=VirtualTimeLoop) as runner,
     ):
-        return runner.run(_play(psp, kind, trouble, number, Path(directory)))
+        return runner.run(_play(psp, kind, (trouble, *then), number or 0, Path(directory)))
 
 
-async def _play(psp: MatrixPsp, kind: OperationKind, trouble: Trouble, number: int, directory: Path) -> Cell:
+async def _play(
+    psp: MatrixPsp, kind: OperationKind, troubles: Sequence[Trouble], number: int, directory: Path
+) -> Cell:
     stage = Stage(psp, directory)
     try:
-        return await _Play(stage, kind, trouble, number).run()
+        return await _Play(stage, kind, troubles, number).run()
     finally:
         await stage.close()
 
@@ -76,10 +91,10 @@ async def _play(psp: MatrixPsp, kind: OperationKind, trouble: Trouble, number: i
 class _Play:
     """A cell on its stage."""
 
-    def __init__(self, stage: Stage, kind: OperationKind, trouble: Trouble, number: int):
+    def __init__(self, stage: Stage, kind: OperationKind, troubles: Sequence[Trouble], number: int):
         self.stage = stage
         self.kind = kind
-        self.trouble = trouble
+        self.trouble, *self.then = troubles
         self.number = number
         self.brought: dict[str, str] = {}
         self.before = Books(held_minor=0, taken_minor=0, given_back_minor=0)
@@ -91,7 +106,7 @@ class _Play:
         self.before, first = stage.bank_books(), wire.count
         begin_us = stage.clock.now_us()
         if self.trouble is not Trouble.NOTHING:
-            wire.arm(self.trouble, self.number)
+            wire.arm(self.trouble, self.number, self.then)
         try:
             told = await stage.until_dead_or_done(stage.ask(pay, self.kind, payment_id, self.brought))
         except (InvalidRequest, InvalidState):
@@ -104,19 +119,19 @@ class _Play:
         if told is None:
             pay, answered_us = await stage.bury(pay), begin_us
         payment = await self._settled(pay, payment_id)
-        expect(not wire.on_its_way, "the late request has not landed yet")
         events = await pay.event_store.events(payment.id)
         operation = self._operation(payment)
         story = Story(operation, events, stage.heard, crashed=told is None)
         steps = story.steps(failed_over=_failed_over(payment), executed=stage.bank_books() != self.before)
         self._judge(payment, operation, events, steps[-1], told)
-        await self._ask_again(pay, payment, steps[-1])
+        await self._ask_again(pay, payment, steps[-1], told)
         moving = [one - first for one in wire.moved if one in sent]
         return Cell(
             steps=steps,
             told="" if told is None else _told(told),
             within=within(answered_us, story.ended_at_us()),
             strikes_at=moving[-1] if moving else len(sent) - 1,
+            requests=len(sent),
         )
 
     async def _settled(self, pay: AegisPay, payment_id: str) -> Payment:
@@ -136,9 +151,11 @@ class _Play:
                 elapsed_s < _GIVE_UP_S, f"it is still {payment.state} after two days, and nobody was asked"
             )
             await stage.clock.sleep(1.0 if elapsed_s < 120 else 30.0 if elapsed_s < 7_200 else 1_800.0)
-        for _ in range(2):
+        passes = 2
+        while passes or stage.wire.on_its_way:
             await stage.clock.sleep(_WATCH_S)
             payment = await self._pass(pay, payment_id)
+            passes = max(0, passes - 1)
         return payment
 
     async def _pass(self, pay: AegisPay, payment_id: str) -> Payment:
@@ -199,13 +216,16 @@ class _Play:
         here = [one for one in self.stage.bank.charges() if one.account != SPARE]
         expect(not here, "failed over, and the first gateway had taken it")
 
-    async def _ask_again(self, pay: AegisPay, payment: Payment, end: str) -> None:
-        """The caller's own retry under the same key hears how it ended, and has no effect (I8)."""
+    async def _ask_again(self, pay: AegisPay, payment: Payment, end: str, told: Result | None) -> None:
+        """The caller's own retry under the same key hears the same, or how it ended, and has no effect (I8)."""
         wire, bank = self.stage.wire, self.stage.bank_books()
         count = wire.count
         again = await self.stage.ask(pay, self.kind, payment.id, self.brought)
-        due = Success if end == DONE else Failed if end == NOT_DONE else Pending
-        expect(isinstance(again, due), f"it is {end}, and the caller who asks again hears {again!r}")
+        if told is not None and not isinstance(told, Pending):
+            expect(again == told, f"the caller was told {told!r}, and hears {again!r} the next time")
+        else:
+            due = Success if end == DONE else Pending if end in OPEN else (Failed, ActionRequired)
+            expect(isinstance(again, due), f"it is {end}, and the caller who asks again hears {again!r}")
         expect(wire.count == count, "the caller's retry was sent to the gateway")
         expect(self.stage.bank_books() == bank, "the caller's retry moved money")
 

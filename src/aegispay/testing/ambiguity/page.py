@@ -114,8 +114,8 @@ def _states() -> str:
     table = _table(["operation", "`done`", "`not done`"], rows)
     return (
         f"The payment's state in the end, in each cell:\n\n{table}\n"
-        "A refund of a part leaves it `PARTIALLY_REFUNDED`; all but Braintree's are such. Where a person is asked it is"
-        " `NEEDS_REVIEW`.\n"
+        "A refund of a part leaves it `PARTIALLY_REFUNDED`; all but Braintree's are such. A confirmation that was not done"
+        " may be asked for again until the payer's hour is up. Where a person is asked it is `NEEDS_REVIEW`.\n"
     )
 
 

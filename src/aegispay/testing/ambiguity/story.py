@@ -33,7 +33,7 @@ _EVIDENCE = {
 FINAL_STATES = {
     OperationKind.CHARGE: (PaymentState.SUCCEEDED, PaymentState.FAILED),
     OperationKind.AUTHORIZE: (PaymentState.AUTHORIZED, PaymentState.FAILED),
-    OperationKind.CONFIRM: (PaymentState.SUCCEEDED, PaymentState.FAILED),
+    OperationKind.CONFIRM: (PaymentState.SUCCEEDED, PaymentState.EXPIRED),
     OperationKind.CAPTURE: (PaymentState.SUCCEEDED, PaymentState.AUTHORIZED),
     OperationKind.VOID: (PaymentState.CANCELED, PaymentState.AUTHORIZED),
     OperationKind.REFUND: (PaymentState.REFUNDED, PaymentState.SUCCEEDED),
@@ -96,7 +96,8 @@ class Story:
             elif isinstance(data, OperationApproved):
                 steps += [*self._how(steps, data.evidence), DONE]
             elif isinstance(data, OperationDeclined):
-                steps += [*self._how(steps, data.evidence), DECLINED]
+                end = (DECLINED, OTHER_PSP, DONE) if failed_over else (DECLINED,)
+                steps += [*self._how(steps, data.evidence), *end]
             elif isinstance(data, OperationNotSent):
                 by = [] if data.evidence is Evidence.REPLY else self._how(steps, data.evidence)
                 steps += [*by, *((OTHER_PSP, DONE) if failed_over else (NOT_DONE,))]

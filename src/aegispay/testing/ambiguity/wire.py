@@ -7,7 +7,7 @@ that time-outs of seconds and quiet periods of hours pass under virtual time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import unquote, urlsplit
 
 from aegispay.domain.outcomes import InDoubt, NotSent
@@ -42,20 +42,21 @@ class FaceWire:
         self.dead = asyncio.Event()
         """Our process has died."""
         self.struck = False
-        self.on_its_way = False
-        """A late request has left and not arrived yet."""
+        self.on_its_way = 0
+        """Late requests that have left and not arrived yet."""
         self._psp = psp
         self._books = books
-        self._armed: tuple[Trouble, int] | None = None
+        self._armed: dict[int, Trouble] = {}
 
-    def arm(self, trouble: Trouble, number: int) -> None:
-        """The trouble strikes the request with this number, counted from the next one."""
-        self._armed = (trouble, self.count + number)
+    def arm(self, trouble: Trouble, number: int, then: Sequence[Trouble] = ()) -> None:
+        """The trouble strikes the request with this number, counted from the next one; `then` those that follow it."""
+        first = self.count + number
+        self._armed = dict(enumerate((trouble, *then), start=first))
 
     async def send(self, request: HttpRequest) -> Answer:
         number, self.count = self.count, self.count + 1
-        if self._armed is not None and self._armed[1] == number:
-            trouble, self._armed = self._armed[0], None
+        trouble = self._armed.pop(number, Trouble.NOTHING)
+        if trouble is not Trouble.NOTHING:
             self.struck = True
             return await self._strike(trouble, request, number)
         return _http(self._deliver(request, number))
@@ -64,7 +65,7 @@ class FaceWire:
         if trouble is Trouble.REFUSED:
             return NotSent(reason="connection_refused")
         if trouble is Trouble.LANDS_LATE:
-            self.on_its_way = True
+            self.on_its_way += 1
             asyncio.get_running_loop().call_later(LANDS_AFTER_S, self._land, request, number)
         if trouble in _BREAKS:
             return _http(self._deliver(request, number, _BREAKS[trouble]))
@@ -82,7 +83,7 @@ class FaceWire:
         return _http(WireReply(status=200, body=_HTML, content_type="text/html"))
 
     def _land(self, request: HttpRequest, number: int) -> None:
-        self.on_its_way = False
+        self.on_its_way -= 1
         self._deliver(request, number)
 
     def _deliver(self, request: HttpRequest, number: int, fail: str | None = None) -> WireReply:
