@@ -15,7 +15,7 @@ from aegispay.sandbox.documents import Document
 
 ORDER, AUTHORIZATION, CAPTURE, REFUND = "order", "authorization", "capture", "refund"
 CURRENCIES = frozenset(
-    "AUD BRL CAD CNY CZK DKK EUR HKD HUF ILS JPY MYR MXN TWD NZD NOK PHP PLN GBP SGD SEK CHF THB USD".split()  # noqa: SIM905
+    "AUD BRL CAD CNY CZK DKK EUR HKD HUF ILS JPY MYR MXN TWD NZD NOK PHP PLN RUB GBP SGD SEK CHF THB USD".split()  # noqa: SIM905
 )
 WHOLE_UNITS = frozenset({"HUF", "JPY", "TWD"})
 """No decimals on the wire, whatever ISO 4217 says."""

@@ -1,7 +1,7 @@
 """PayPal's amounts: decimal text in major units, and the way there and back from our minor units.
 
-HUF and TWD have two decimals in ISO 4217 and none here; a currency that PayPal's list does
-not name is refused, not guessed.
+HUF and TWD have two decimals in ISO 4217 and none here. A currency that PayPal's list of currency codes does not name is
+refused, not guessed; INR left that list in April 2021, when PayPal ended payments within India.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from aegispay.domain.money import Money, exponent_of
 
 ZERO_DECIMAL = frozenset({"HUF", "JPY", "TWD"})
 _TWO_DECIMAL = """
-AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD ILS INR MXN MYR NOK NZD PHP PLN RUB SEK SGD THB USD
+AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD ILS MXN MYR NOK NZD PHP PLN RUB SEK SGD THB USD
 """
 TWO_DECIMAL = frozenset(_TWO_DECIMAL.split())
 _TEXT = re.compile(r"(?P<whole>\d{1,16})(?:\.(?P<fraction>\d{1,6}))?", re.ASCII)
