@@ -177,7 +177,7 @@ BUGS: dict[str, Planted] = {
         "a resend that was not sent counts as proof about the first send",
         (
             Mutation(
-                "orchestration.engine:_is_evidence",
+                "orchestration.engine:is_evidence",
                 "isinstance(outcome, Approved | RequiresAction | Pending)",
                 "isinstance(outcome, Approved | RequiresAction | Pending | NotSent)",
             ),

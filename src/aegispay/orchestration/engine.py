@@ -372,7 +372,7 @@ class Engine:
         if resend and not waits and self.covers_call(row):
             outcome = await self._perform(gateway, call, again=True)
             row = replace(row, sent_at_us=self.ports.clock.now_us())
-            if _is_evidence(outcome):
+            if is_evidence(outcome):
                 return Known(outcome, Evidence.RESEND), row
             row = await self.with_room(row)
         return await self.look(gateway, call, row, trusted=not waits), row
@@ -393,7 +393,7 @@ class Engine:
         caps = gateway.capabilities
         found = await self.ask(gateway, call)
         if isinstance(found, Found):
-            return Known(found.outcome, Evidence.LOOKUP) if _is_evidence(found.outcome) else None
+            return Known(found.outcome, Evidence.LOOKUP) if is_evidence(found.outcome) else None
         quiet_us = int(caps.lookup_quiet_s * 1_000_000)
         if not (isinstance(found, NotFound) and trusted and caps.lookup_by_reference):
             return None
@@ -423,7 +423,8 @@ class Engine:
         return max(0.0, (end - self.ports.clock.earliest_us()) / 1_000_000)
 
 
-def _is_evidence(outcome: Outcome) -> bool:
+def is_evidence(outcome: Outcome) -> bool:
+    """Whether a gateway's answer says what became of an operation."""
     if isinstance(outcome, Declined):
         return outcome.code != "idempotency_conflict"
     return isinstance(outcome, Approved | RequiresAction | Pending)

@@ -27,11 +27,11 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.ids import check_payment_id
 from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent
 from aegispay.domain.payment import FIRST_KINDS, Operation, OperationStatus, Payment
-from aegispay.gateways.gateway import Gateway
+from aegispay.gateways.gateway import Found, Gateway, NotFound
 from aegispay.gateways.registry import GatewayRegistry
 from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, DisputeNews, GatewayEvent, WebhookRejected
 from aegispay.orchestration.driver import Driver
-from aegispay.orchestration.engine import Engine, Known, unleased
+from aegispay.orchestration.engine import Engine, Known, is_evidence, unleased
 from aegispay.resilience.deadline import Deadline
 from aegispay.resilience.retry import RetryPolicy
 from aegispay.storage.notices import NOTICE_ID_LENGTH_MAX, Notice, NoticeState
@@ -213,7 +213,9 @@ class Inbound:
         if event.must_look_up or contradicts:
             # Not signed, or late and out of order: the PSP's present word counts, not the notice's.
             looked = await self._look(payment, operation, row)
-            if looked is None:
+            if isinstance(looked, NotFound) and asked and not operation.unfinished:
+                return  # It ended without effect, and the gateway knows of none: the hint was to nothing.
+            if not isinstance(looked, Known):
                 raise _NotYet("the gateway does not say")
             if contradicts and not isinstance(looked.outcome, Declined):
                 return
@@ -226,12 +228,17 @@ class Inbound:
         except StaleFence:
             raise _NotYet("another worker has it") from None
 
-    async def _look(self, payment: Payment, operation: Operation, row: InFlight | None) -> Known | None:
+    async def _look(
+        self, payment: Payment, operation: Operation, row: InFlight | None
+    ) -> Known | NotFound | None:
+        """The gateway's present word; None where it does not say."""
         gateway: Gateway | None = self._registry.find(operation.gateway)
         if gateway is None:
             return None
-        call = self._engine.call_for(payment, operation)
-        return await self._engine.look(gateway, call, row or unleased(payment, operation), trusted=False)
+        found = await self._engine.ask(gateway, self._engine.call_for(payment, operation))
+        if isinstance(found, Found) and is_evidence(found.outcome):
+            return Known(found.outcome, Evidence.LOOKUP)
+        return found if isinstance(found, NotFound) else None
 
     async def _unknown_operation(self, payment: Payment, event: GatewayEvent) -> None:
         """News of something that we did not ask for: a refund from the PSP's dashboard is taken into our books."""

@@ -134,7 +134,7 @@ class Customer:
             answer = max(told, key=lambda one: one.payment.version) if told else answer
 
     async def repeat_all(self) -> list[tuple[Ask, Answer]]:
-        """Every request once more, now that nothing goes wrong: asked until somebody answers, for all may just be starting."""
+        """Every request once more, now that nothing goes wrong; again while nobody answers, for all may just be starting."""
         told: list[tuple[Ask, Answer]] = []
         for ask in self.asks:
             answer = await self._desk.ask(ask)

@@ -90,7 +90,7 @@ THEMES: tuple[dict[str, float], ...] = (
 )
 """Faults that are dangerous together. One run in three or so has one of these, and little else."""
 THEME_PSP = {0: "lookup", 1: "lookup", 3: "keyed", 5: "lookup", 6: "adyen"}
-"""Where a theme is most dangerous: at a PSP without keys and cancels, at one that forgets its keys, or that tells by webhook only."""
+"""Where a theme is most dangerous: at a PSP without keys and cancels, that forgets its keys, or that tells by webhook only."""
 
 
 def _themed(
@@ -138,7 +138,7 @@ def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) 
         psps=chosen,
         histories=source.randint(4, 12),
         safety_s=source.choice((30.0, 120.0, 600.0)),
-        skew_s_max=source.choice((0.0, 0.0, 0.5, 2.0)),
+        skew_s_max=source.choice((0.0, 0.0, 0.5, 2.0)) * (mode is not Mode.CALM),
         quiet_s=quiet_s,
         late_share=source.choice((0.5, 1.0, 1.0)),
         key_ttl_s=2 * quiet_s + source.choice((180.0, 3600.0, 86_400.0)),
