@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from aegispay.domain.events import OperationKind
@@ -19,12 +21,22 @@ from aegispay.sandbox import adyen_face, braintree_face
 from aegispay.sandbox.adyen_face import AdyenPsp
 from aegispay.sandbox.plainpay_gateway import PlainPayGateway
 from aegispay.sandbox.razorpay_face import RazorpayPsp
-from aegispay.sandbox.server import Sandbox
+from aegispay.sandbox.server import Sandbox, SandboxSettings
+from aegispay.testing.faulty_transport import SteppingClock
 from aegispay.testing.gateway_conformance import Books, Rig
 from aegispay.testing.instant_gateway import InstantGateway, reply_lost, request_lost
 from aegispay.testing.sandbox_rigs import bank_books, sandbox_payer
 
 SOFT, HARD, FRAUD = DeclineCategory.SOFT, DeclineCategory.HARD, DeclineCategory.FRAUD
+
+
+@asynccontextmanager
+async def served(make: Callable[..., Rig], *more_psps: str, **options: Any) -> AsyncIterator[Rig]:
+    """The rig over a sandbox of its own, at whose PSPs time can be made to pass."""
+    clock = SteppingClock()
+    settings = SandboxSettings(more_psps=more_psps)
+    async with Sandbox(settings=settings, clock=clock) as sandbox:
+        yield replace(make(sandbox, **options), age=clock.advance)
 
 
 def stripe_rig(

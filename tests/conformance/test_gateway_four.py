@@ -6,34 +6,33 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from aegispay.sandbox.server import Sandbox, SandboxSettings
 from aegispay.testing.gateway_conformance import GatewayConformance, Rig
-from tests.conformance.gateway_rigs import adyen_rig, braintree_rig, paypal_rig, razorpay_rig
+from tests.conformance.gateway_rigs import adyen_rig, braintree_rig, paypal_rig, razorpay_rig, served
 
 
 class TestRazorpay(GatewayConformance):
     @pytest.fixture
     async def rig(self) -> AsyncIterator[Rig]:
-        async with Sandbox(settings=SandboxSettings(more_psps=("razorpay",))) as sandbox:
-            yield razorpay_rig(sandbox)
+        async with served(razorpay_rig, "razorpay") as rig:
+            yield rig
 
 
 class TestPayPal(GatewayConformance):
     @pytest.fixture
     async def rig(self) -> AsyncIterator[Rig]:
-        async with Sandbox(settings=SandboxSettings(more_psps=("paypal",))) as sandbox:
-            yield paypal_rig(sandbox)
+        async with served(paypal_rig, "paypal") as rig:
+            yield rig
 
 
 class TestBraintree(GatewayConformance):
     @pytest.fixture
     async def rig(self) -> AsyncIterator[Rig]:
-        async with Sandbox(settings=SandboxSettings(more_psps=("braintree",))) as sandbox:
-            yield braintree_rig(sandbox)
+        async with served(braintree_rig, "braintree") as rig:
+            yield rig
 
 
 class TestAdyen(GatewayConformance):
     @pytest.fixture
     async def rig(self) -> AsyncIterator[Rig]:
-        async with Sandbox(settings=SandboxSettings(more_psps=("adyen",))) as sandbox:
-            yield adyen_rig(sandbox)
+        async with served(adyen_rig, "adyen") as rig:
+            yield rig

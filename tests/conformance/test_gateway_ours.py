@@ -7,37 +7,36 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aegispay.gateways.capabilities import Capabilities
-from aegispay.sandbox.server import Sandbox
 from aegispay.testing.gateway_conformance import GatewayConformance, Rig
-from tests.conformance.gateway_rigs import instant_rig, plainpay_rig, stripe_rig
+from tests.conformance.gateway_rigs import instant_rig, plainpay_rig, served, stripe_rig
 
 
 class TestStripe(GatewayConformance):
     @pytest.fixture
     async def rig(self) -> AsyncIterator[Rig]:
-        async with Sandbox() as sandbox:
-            yield stripe_rig(sandbox)
+        async with served(stripe_rig) as rig:
+            yield rig
 
 
 class TestStripeWithMultiCapture(GatewayConformance):
     @pytest.fixture
     async def rig(self) -> AsyncIterator[Rig]:
-        async with Sandbox() as sandbox:
-            yield stripe_rig(sandbox, multi_capture=True)
+        async with served(stripe_rig, multi_capture=True) as rig:
+            yield rig
 
 
 class TestStripeWithoutSearch(GatewayConformance):
     @pytest.fixture
     async def rig(self) -> AsyncIterator[Rig]:
-        async with Sandbox() as sandbox:
-            yield stripe_rig(sandbox, search=False)
+        async with served(stripe_rig, search=False) as rig:
+            yield rig
 
 
 class TestPlainPay(GatewayConformance):
     @pytest.fixture
     async def rig(self) -> AsyncIterator[Rig]:
-        async with Sandbox() as sandbox:
-            yield plainpay_rig(sandbox)
+        async with served(plainpay_rig) as rig:
+            yield rig
 
 
 class TestInstant(GatewayConformance):

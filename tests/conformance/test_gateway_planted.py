@@ -13,13 +13,13 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.methods import Card
 from aegispay.domain.money import Money
 from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, InDoubt, NotSent, Outcome, Pending
+from aegispay.gateways.capabilities import KindEvidence
 from aegispay.gateways.gateway import Found, GatewayCall, Health, Lookup, LookupFailed, NotFound, Tokenized
 from aegispay.gateways.http import HttpReply
 from aegispay.gateways.stripe import StripeGateway
 from aegispay.sandbox.plainpay_gateway import PlainPayGateway
-from aegispay.sandbox.server import Sandbox
 from aegispay.testing.gateway_conformance import ConformanceFailure, GatewayConformance, open_bench
-from tests.conformance.gateway_rigs import plainpay_rig, stripe_rig
+from tests.conformance.gateway_rigs import plainpay_rig, served, stripe_rig
 
 K = OperationKind
 
@@ -157,6 +157,39 @@ class KeyWithoutTtl(StripeGateway):
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
         self.capabilities = replace(self.capabilities, stable_key_ttl_s=0.0)
+
+
+class ClaimsAKeyForRefunds(PlainPayGateway):
+    """Declares for one kind what the PSP does for none."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        own = {K.REFUND: KindEvidence(key_ttl_s=3600.0)}
+        self.capabilities = replace(self.capabilities, by_kind=own)
+
+
+class KeepsKeysTooLong(StripeGateway):
+    """Declares two days where Stripe keeps keys for one: a resend on the second day executes again."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.capabilities = replace(self.capabilities, stable_key_ttl_s=2 * 86_400.0)
+
+
+class RefundKeysTooLong(StripeGateway):
+    """The same, for one kind only."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        own = {K.REFUND: KindEvidence(key_ttl_s=2 * 86_400.0)}
+        self.capabilities = replace(self.capabilities, by_kind=own)
+
+
+class FindsNoVoid(PlainPayGateway):
+    """Looks up everything but voids, and does not declare the exception."""
+
+    async def look_up(self, call: GatewayCall) -> Lookup:
+        return NotFound() if call.kind is K.VOID else await super().look_up(call)
 
 
 class FailedLookupIsNotFound(StripeGateway):
@@ -351,10 +384,18 @@ FAULTS: list[Fault] = [
         {"kind": K.CHARGE, "executed": True},
     ),
     (KeyWithoutTtl, "test_how_long_a_key_is_kept_is_declared", {}),
+    (
+        ClaimsAKeyForRefunds,
+        "test_after_a_crash_a_resend_ends_the_doubt_once",
+        {"kind": K.REFUND, "executed": True},
+    ),
+    (KeepsKeysTooLong, "test_a_key_is_kept_to_the_end_of_its_declared_life", {"kind": K.CHARGE}),
+    (RefundKeysTooLong, "test_a_key_is_kept_to_the_end_of_its_declared_life", {"kind": K.REFUND}),
+    (FindsNoVoid, "test_what_happened_is_found", {"kind": K.VOID}),
     (FailedLookupIsNotFound, "test_a_look_up_that_breaks_proves_nothing", {"kind": K.CHARGE}),
     (FindsNothing, "test_what_happened_is_found", {"kind": K.REFUND}),
     (FindsEverything, "test_what_did_not_happen_is_not_found", {"kind": K.CHARGE}),
-    (FindsTheNeighbour, "test_one_operation_is_not_taken_for_another_like_it", {}),
+    (FindsTheNeighbour, "test_one_operation_is_not_taken_for_another_like_it", {"kind": K.REFUND}),
     (CancelsNothing, "test_what_lands_after_its_cancel_is_refused", {"kind": K.CHARGE}),
     (CancelsNothing, "test_an_approved_cancel_is_true_of_what_was_executed", {"kind": K.CHARGE}),
     (HundredfoldYen, "test_amounts_survive_every_currency", {}),
@@ -402,11 +443,10 @@ async def test_the_fault_is_caught(
     given = dict(arguments)
     if test == "test_no_secret_shows_anywhere":
         given["caplog"] = caplog
-    async with Sandbox() as sandbox:
-        rig = stripe_rig if issubclass(adapter, StripeGateway) else plainpay_rig  # type: ignore[arg-type]
-        async with open_bench(rig(sandbox, adapter)) as bench:
-            with pytest.raises(ConformanceFailure) as caught:
-                await getattr(GatewayConformance(), test)(bench, **given)
+    make = stripe_rig if issubclass(adapter, StripeGateway) else plainpay_rig
+    async with served(make, adapter=adapter) as rig, open_bench(rig) as bench:
+        with pytest.raises(ConformanceFailure) as caught:
+            await getattr(GatewayConformance(), test)(bench, **given)
     assert SAYS.get(adapter.__name__, "") in str(caught.value)
 
 

@@ -10,17 +10,23 @@ import msgspec
 import pytest
 
 from aegispay import AegisPay, Money, Settings, Token
+from aegispay.domain.events import OperationApproved
+from aegispay.domain.outcomes import Evidence
+from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Gateway
 from aegispay.gateways.paypal import PayPalGateway
 from aegispay.gateways.razorpay import RazorpayGateway
 from aegispay.orchestration.results import Success
+from aegispay.ports import Ports
 from aegispay.resilience.retry import RetryPolicy
 from aegispay.sandbox.audit import audit
 from aegispay.sandbox.faults import FaultKind, FaultPlan
 from aegispay.sandbox.server import Sandbox, SandboxSettings
+from aegispay.testing.faulty_transport import SteppingClock
 
 PAYMENTS = 30
 QUIET_S = 0.25
+DAY_S = 86_400.0
 KINDS = [kind for kind in FaultKind if kind is not FaultKind.REFUSE]
 RETRY = RetryPolicy(attempts_max=1_000_000, initial_delay_s=0.02, delay_max_s=0.1)
 SETTINGS = Settings(
@@ -43,16 +49,18 @@ WHO_PAYS: dict[str, Any] = {
 
 
 def gateway_of(name: str, url: str) -> Gateway:
-    one: Gateway
-    if name == "paypal":
-        one = PayPalGateway(
-            "paypal-sandbox-client", "paypal-sandbox-secret", base_url=url, transaction_search=True
-        )
-    else:
-        one = RazorpayGateway("rzp_test_sandbox", "razorpay_sandbox_secret", base_url=f"{url}/v1")
     # The quiet period of real life is long; here a request lands within `late_s`, or never.
-    one.capabilities = msgspec.structs.replace(one.capabilities, lookup_quiet_s=QUIET_S)
-    return one
+    if name == "paypal":
+        return PayPalGateway(
+            "paypal-sandbox-client",
+            "paypal-sandbox-secret",
+            base_url=url,
+            transaction_search=True,
+            lookup_quiet_s=QUIET_S,
+        )
+    return RazorpayGateway(
+        "rzp_test_sandbox", "razorpay_sandbox_secret", base_url=f"{url}/v1", lookup_quiet_s=QUIET_S
+    )
 
 
 async def live(pay: AegisPay, name: str, number: int) -> None:
@@ -88,3 +96,25 @@ async def test_the_books_agree_after_every_kind_of_fault(tmp_path: Path, name: s
             report = audit(sandbox.bank, await pay.list(limit=1000))
     assert report.ok, report
     assert report.payments == PAYMENTS
+
+
+async def test_what_razorpay_gave_back_by_itself_is_expired_and_needs_no_person() -> None:
+    """Razorpay has no void: an authorisation that nobody captures is refunded by Razorpay, and the look-up says so."""
+    clock = SteppingClock()
+    async with Sandbox(settings=SandboxSettings(more_psps=("razorpay",)), clock=clock) as sandbox:
+        gateways = {"razorpay": gateway_of("razorpay", sandbox.faces["razorpay"].url)}
+        settings = Settings(recovery=False)
+        ports = Ports(clock=clock)
+        async with AegisPay(gateways, store="sqlite://:memory:", settings=settings, ports=ports) as pay:
+            held = await pay.authorize(
+                Money(100_00, "INR"), Token("token_visa"), idempotency_key="k", **WHO_PAYS
+            )
+            clock.advance(5 * DAY_S + 1)
+            await pay.recover()
+            payment = await pay.get(held.payment_id)
+            last = (await pay.event_store.events(held.payment_id))[-1].data
+            report = audit(sandbox.bank, await pay.list(limit=1000))
+    assert payment.state is PaymentState.EXPIRED
+    assert payment.review is None
+    assert isinstance(last, OperationApproved) and last.evidence is Evidence.LOOKUP
+    assert report.ok, report

@@ -8,11 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from aegispay.domain import errors
-from aegispay.domain.events import OperationKind
+from aegispay.domain.events import OperationApproved, OperationKind
 from aegispay.domain.methods import Card, Token
 from aegispay.domain.money import Money
+from aegispay.domain.outcomes import DeclineCategory, Declined, Evidence
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.capabilities import Capabilities
+from aegispay.gateways.gateway import Found, GatewayCall, Lookup, LookupFailed, NotFound
 from aegispay.orchestration.results import payment_result
 from aegispay.testing.instant_gateway import InstantGateway, hang
 from tests.orchestration.harness import World
@@ -273,17 +275,64 @@ async def test_an_authorisation_that_lapses_is_released_and_expired(make_world: 
     await world.check_books(pay)
 
 
-async def test_a_lapsed_authorisation_at_a_gateway_without_void_goes_to_a_person(make_world: Make) -> None:
-    caps = Capabilities(stable_key=True, stable_key_ttl_s=1e6, authorization_ttl_s=100.0, void=False)
-    world = make_world(InstantGateway("alpha", caps))
+class NoVoid(InstantGateway):
+    """A PSP without a void. `says` is what its look-up tells of an authorisation, where it is another than held."""
+
+    def __init__(self) -> None:
+        caps = Capabilities(stable_key=True, stable_key_ttl_s=1e6, authorization_ttl_s=100.0, void=False)
+        super().__init__("alpha", caps)
+        self.says: Lookup | None = None
+
+    async def look_up(self, call: GatewayCall) -> Lookup:
+        return self.says or await super().look_up(call)
+
+
+def released(code: str) -> Found:
+    return Found(outcome=Declined(category=DeclineCategory.HARD, code=code))
+
+
+@pytest.mark.parametrize("code", ["canceled", "authorization_expired"])
+async def test_a_lapsed_authorisation_without_void_is_expired_once_the_psp_says_that_it_let_go(
+    make_world: Make, code: str
+) -> None:
+    gateway = NoVoid()
+    world = make_world(gateway)
     pay = await world.instance()
     held = await pay.authorize(USD100, "tok_ok", idempotency_key="order-1")
     await world.clock.sleep(101)
     await pay.recover()
+    assert (await pay.get(held.payment_id)).state is PaymentState.AUTHORIZED  # It is still held there.
+    gateway.says = released(code)
+    await world.clock.sleep(3600)
+    await pay.recover()
+    payment = await pay.get(held.payment_id)
+    assert payment.state is PaymentState.EXPIRED
+    last = (await pay.event_store.events(held.payment_id))[-1].data
+    assert isinstance(last, OperationApproved) and last.evidence is Evidence.LOOKUP
+    assert len(gateway.calls) == 1  # No void was sent.
+    assert not await pay.store.count_in_flight()
+
+
+@pytest.mark.parametrize(
+    "says", [None, NotFound(), LookupFailed(reason="timeout"), released("card_declined")], ids=repr
+)
+async def test_a_lapsed_authorisation_without_void_and_without_evidence_goes_to_a_person(
+    make_world: Make, says: Lookup | None
+) -> None:
+    gateway = NoVoid()
+    world = make_world(gateway)
+    pay = await world.instance()
+    held = await pay.authorize(USD100, "tok_ok", idempotency_key="order-1")
+    gateway.says = says
+    await world.clock.sleep(101)
+    await pay.recover()
+    assert (await pay.get(held.payment_id)).state is PaymentState.AUTHORIZED
+    await world.clock.sleep(pay.settings.review_after_s + 3600)
+    await pay.recover()
     payment = await pay.get(held.payment_id)
     assert payment.state is PaymentState.NEEDS_REVIEW
     assert "no void" in (payment.review or "")
-    assert len(world.gateways[0].calls) == 1
+    assert len(gateway.calls) == 1
 
 
 async def test_time_travel_shows_the_payment_at_a_version_and_at_a_time(make_world: Make) -> None:

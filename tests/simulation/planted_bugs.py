@@ -102,7 +102,7 @@ BUGS: dict[str, Planted] = {
     ),
     "resend_without_keys": Planted(
         "what is in doubt is sent again to a PSP that does not replay",
-        (Mutation(ENGINE + "seek", "caps.stable_key\n        and within_ttl", "(caps.stable_key or True)"),),
+        (Mutation(ENGINE + "seek", "key_ttl_us > 0\n        and within_ttl", "True"),),
     ),
     "resend_under_new_key": Planted(
         "each send has a key of its own",
@@ -195,7 +195,7 @@ BUGS: dict[str, Planted] = {
     ),
     "cancel_left_out": Planted(
         "a look-up that finds nothing is believed where only a cancel would close the door",
-        (Mutation(ENGINE + "look", "if not caps.cancel_by_reference:", "if True:"),),
+        (Mutation(ENGINE + "look", "if not caps.cancels(call.kind):", "if True:"),),
     ),
     "crash_means_not_sent": Planted(
         "an operation whose owner died counts as not sent",

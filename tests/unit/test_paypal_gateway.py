@@ -568,7 +568,7 @@ async def test_an_approved_order_has_had_no_effect():
 
 async def test_without_an_id_and_without_the_search_nothing_can_be_learnt():
     async with paypal(routes({})) as (gateway, seen):
-        assert not gateway.capabilities.lookup_by_reference
+        assert not gateway.capabilities.looks_up(K.CHARGE)
         assert await gateway.look_up(call()) == LookupFailed(reason="no_reference")
     assert not seen
 
@@ -586,7 +586,7 @@ async def test_the_transaction_search_finds_a_payment_by_our_reference():
     ]
     table = {SEARCH: found_in(*rows), GET_CAPTURE: made(of)}
     async with paypal(routes(table), transaction_search=True) as (gateway, seen):
-        assert gateway.capabilities.lookup_by_reference
+        assert gateway.capabilities.looks_up(K.CHARGE)
         assert await gateway.look_up(of) == Found(outcome=Approved(reference=CAPTURE, amount_minor=1000))
     query = seen[1].query
     assert query["start_date"] == ["2023-11-14T22:03:20Z"]
@@ -735,10 +735,32 @@ def test_what_paypal_can_do_is_declared():
     assert (
         caps.void and caps.multi_capture and caps.partial_capture and caps.partial_refund and caps.stable_key
     )
-    assert not (caps.lookup_by_reference or caps.cancel_by_reference or caps.tokenize)
+    assert not (caps.cancel_by_reference or caps.tokenize)
+    assert [kind for kind in K if not caps.looks_up(kind)] == [K.AUTHORIZE, K.CHARGE]
+    searching = PayPalGateway(CLIENT_ID, CLIENT_SECRET, transaction_search=True).capabilities
+    assert all(searching.looks_up(kind) for kind in K)
+    assert searching.quiet_s(K.CHARGE) > 3 * 3600 > searching.quiet_s(K.CAPTURE)
 
 
-def test_no_key_is_trusted_beyond_the_six_hours_of_an_order():
-    """Payments keep keys for 45 days, orders for 6 hours: the one time that is declared must hold for both."""
+def test_paypal_keeps_the_keys_of_orders_for_six_hours_and_of_payments_for_45_days():
     caps = PayPalGateway(CLIENT_ID, CLIENT_SECRET).capabilities
-    assert caps.stable_key_ttl_s < 6 * 3600
+    for kind in (K.AUTHORIZE, K.CHARGE, K.CONFIRM):
+        assert 5 * 3600 < caps.key_ttl_s(kind) < 6 * 3600
+    for kind in (K.CAPTURE, K.REFUND):
+        assert 40 * 86_400 < caps.key_ttl_s(kind) < 45 * 86_400
+
+
+async def test_a_capture_or_refund_without_a_mark_of_its_own_might_be_ours():
+    """Not found is proof, so nothing is "not found" while one stands there that could be it."""
+    capture, back = call(K.CAPTURE, parent_operation_id="op_parent"), call(K.REFUND)
+    for other in (made(None), made(None, invoice_id="op_parent")):
+        table = {
+            GET_AUTH: made(None, "CAPTURED", id=AUTHORIZATION),
+            GET_ORDER: order("op_parent", captures=[other]),
+        }
+        async with paypal(routes(table)) as (gateway, _):
+            assert await gateway.look_up(capture) == LookupFailed(reason="capture_unmarked")
+    bare = {key: value for key, value in refund(back).items() if key not in ("invoice_id", "custom_id")}
+    table = {GET_CAPTURE: made(None), GET_ORDER: order("op_parent", refunds=[bare])}
+    async with paypal(routes(table)) as (gateway, _):
+        assert await gateway.look_up(back) == LookupFailed(reason="refund_unmarked")

@@ -414,4 +414,5 @@ def test_what_razorpay_cannot_do_is_declared():
     caps = RazorpayGateway(KEY_ID, KEY_SECRET).capabilities
     assert not (caps.void or caps.partial_capture or caps.multi_capture or caps.stable_key or caps.tokenize)
     assert caps.lookup_by_reference and caps.partial_refund and caps.next_action
+    assert [kind for kind in K if caps.key_ttl_s(kind)] == [K.REFUND]
     assert caps.authorization_ttl_s == 5 * 86_400

@@ -26,6 +26,9 @@ KEY_REUSED = "key_reused"
 RESEND_USELESS = frozenset({SAVED_ERROR, KEY_REUSED})
 """Doubts that no resend under the same key can end. A look-up, a webhook or a person must."""
 
+RELEASED = frozenset({"canceled", "authorization_expired"})
+"""`Declined.code` of a look-up: the PSP holds nothing for this authorisation any more, and never took it."""
+
 
 class GatewayCall(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One operation, as the adapter needs it. The same operation always gives the same call, over crashes and resends."""

@@ -363,11 +363,12 @@ class Engine:
         now_us = self.ports.clock.now_us()
         call = self.call_for(payment, operation)
         waits = operation.status in (OperationStatus.PENDING, OperationStatus.REQUIRES_ACTION)
-        within_ttl = now_us - operation.started_at_us < int(caps.stable_key_ttl_s * 1_000_000)
+        key_ttl_us = int(caps.key_ttl_s(operation.kind) * 1_000_000)
+        within_ttl = now_us - operation.started_at_us < key_ttl_us
         resend = (
-            caps.stable_key
+            key_ttl_us > 0
             and within_ttl
-            and (tries < self.settings.resends_max or not caps.lookup_by_reference)
+            and (tries < self.settings.resends_max or not caps.looks_up(operation.kind))
         )
         if resend and not waits and self.covers_call(row):
             outcome = await self._perform(gateway, call, again=True)
@@ -394,12 +395,12 @@ class Engine:
         found = await self.ask(gateway, call)
         if isinstance(found, Found):
             return Known(found.outcome, Evidence.LOOKUP) if is_evidence(found.outcome) else None
-        quiet_us = int(caps.lookup_quiet_s * 1_000_000)
-        if not (isinstance(found, NotFound) and trusted and caps.lookup_by_reference):
+        quiet_us = int(caps.quiet_s(call.kind) * 1_000_000)
+        if not (isinstance(found, NotFound) and trusted and caps.looks_up(call.kind)):
             return None
         if self.ports.clock.earliest_us() - max(row.sent_at_us, call.started_at_us) < quiet_us:
             return None
-        if not caps.cancel_by_reference:
+        if not caps.cancels(call.kind):
             return Known(NotSent(reason=WEAK_EVIDENCE), Evidence.LOOKUP)
         await self.with_room(row)
         try:
@@ -416,10 +417,11 @@ class Engine:
     def quiet_left_s(self, operation: Operation, row: InFlight) -> float:
         """How long until a look-up that finds nothing would be believed; 0 where that is not what we wait for."""
         gateway = self.registry.find(operation.gateway)
-        if gateway is None or gateway.capabilities.stable_key or not gateway.capabilities.lookup_by_reference:
+        caps = gateway.capabilities if gateway is not None else None
+        if caps is None or caps.key_ttl_s(operation.kind) or not caps.looks_up(operation.kind):
             return 0.0
         since = max(row.sent_at_us, operation.started_at_us)
-        end = since + int(gateway.capabilities.lookup_quiet_s * 1_000_000)
+        end = since + int(caps.quiet_s(operation.kind) * 1_000_000)
         return max(0.0, (end - self.ports.clock.earliest_us()) / 1_000_000)
 
 

@@ -18,7 +18,7 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Approved, Declined, Evidence, InDoubt, NotSent, Pending
 from aegispay.domain.payment import Operation, OperationStatus, Payment, settled_state
 from aegispay.domain.states import PaymentState
-from aegispay.gateways.gateway import Found, Lookup, LookupFailed, NotFound
+from aegispay.gateways.gateway import RELEASED, Found, Lookup, LookupFailed, NotFound
 from aegispay.orchestration.driver import Driver
 from aegispay.orchestration.engine import Engine, FollowUp, Known
 from aegispay.orchestration.inbound import Inbound
@@ -288,6 +288,8 @@ class RecoveryWorker:
         refused = sum(1 for op in voids if op.status is OperationStatus.DECLINED)
         gateway = engine.registry.find(row.gateway)
         cannot = gateway is not None and not gateway.capabilities.void
+        if cannot and await self._lapsed_by_itself(payment, row):
+            return
         if cannot or refused >= _REFUSALS_MAX or len(voids) >= _RELEASES_MAX:
             operation = payment.operation(row.operation_id) or payment.operations[0]
             reason = f"cannot be released: {'the gateway has no void' if cannot else voids[-1].code}"
@@ -308,6 +310,41 @@ class RecoveryWorker:
         )
         payment = await engine.journal.commit(draft, guard=guard, opens=(void_row,))
         await self._driver.drive(payment, void_row, self._deadline())
+
+    async def _lapsed_by_itself(self, payment: Payment, row: InFlight) -> bool:
+        """Whether nothing is left for a person: the PSP, which has no void, gave the authorisation back or soon will.
+
+        Only its own word that it did ends the payment. Until then it is asked again, for as long as a doubt may last.
+        """
+        engine = self._engine
+        held = payment.winner
+        gateway = engine.registry.find(row.gateway)
+        if held is None or gateway is None or payment.state is not PaymentState.AUTHORIZED:
+            return False
+        found = await engine.ask(gateway, engine.call_for(payment, held))
+        outcome = found.outcome if isinstance(found, Found) else None
+        if isinstance(outcome, Declined) and outcome.code in RELEASED:
+            draft = engine.journal.draft(payment)
+            void_id = engine.new_operation_id()
+            try:
+                draft.apply(cmd.StartVoid(operation_id=void_id, reason="expired"))
+            except InvalidState:
+                # As in `_cancel`: a capture is under way, and its own evidence comes first.
+                await engine.hand_over(payment, row, engine.settings.lease_s)
+                return True
+            gone = Approved(
+                reference=outcome.reference or held.reference or "",
+                amount_minor=draft.current.operations[-1].amount_minor,
+            )
+            draft.apply(cmd.RecordOutcome(operation_id=void_id, outcome=gone, evidence=Evidence.LOOKUP))
+            await engine.journal.commit(draft, guard=Guard(operation_id=row.operation_id, fence=row.fence))
+            return True
+        ttl_s = gateway.capabilities.authorization_ttl_s or 0.0
+        expired_us = payment.expires_at_us or held.started_at_us + int(ttl_s * 1_000_000)
+        if engine.ports.clock.now_us() - expired_us >= engine.settings.review_after_s * 1_000_000:
+            return False
+        await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
+        return True
 
     def _deadline(self) -> Deadline:
         return Deadline(self._engine.ports.clock, self._engine.settings.answer_timeout_s)

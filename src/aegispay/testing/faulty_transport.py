@@ -148,9 +148,9 @@ class FaultyTransport:
         self._fault, self._countdown, self._always = fault, number, False
         self.struck = self.moved = False
 
-    def strike_all(self, fault: Fault) -> None:
-        """The fault meets every request until `clear`."""
-        self.strike(fault)
+    def strike_all(self, fault: Fault, number: int = 0) -> None:
+        """The fault meets every request from the one `number` after the next on, until `clear`."""
+        self.strike(fault, number)
         self._always = True
 
     def clear(self) -> None:
@@ -177,13 +177,14 @@ class FaultyTransport:
 
     def _due(self) -> Fault | None:
         fault = self._fault
-        if fault is None or self._always:
-            self.struck = self.struck or fault is not None
-            return fault
+        if fault is None:
+            return None
         if self._countdown:
             self._countdown -= 1
             return None
-        self._fault, self.struck = None, True
+        self.struck = True
+        if not self._always:
+            self._fault = None
         return fault
 
     async def _break(self, fault: Fault, request: HttpRequest) -> Answer:

@@ -22,6 +22,7 @@ from aegispay.testing.faulty_transport import FaultyTransport, SteppingClock
 from aegispay.testing.gateway_amounts import AmountConformance
 from aegispay.testing.gateway_evidence import CancelConformance, LookupConformance, StableKeyConformance
 from aegispay.testing.gateway_faults import FaultConformance
+from aegispay.testing.gateway_key_life import KeyLifeConformance
 from aegispay.testing.gateway_outcomes import OperationConformance, OutcomeConformance
 from aegispay.testing.gateway_refusals import RefusalConformance
 from aegispay.testing.gateway_rig import Bench, Books, ConformanceFailure, Rig, open_bench
@@ -43,6 +44,7 @@ class GatewayConformance(
     OutcomeConformance,
     OperationConformance,
     StableKeyConformance,
+    KeyLifeConformance,
     LookupConformance,
     CancelConformance,
     FaultConformance,

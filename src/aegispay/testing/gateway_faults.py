@@ -132,9 +132,9 @@ class FaultConformance(GatewayFixtures):
 
     async def test_the_orchestrator_ends_a_lost_answer_with_the_money_taken_once(self, bench: Bench) -> None:
         """The whole way, with the real orchestrator: a time-out becomes evidence."""
-        if not (bench.caps.stable_key or bench.caps.lookup_by_reference):
+        kind = bench.first_kind()
+        if not (bench.caps.key_ttl_s(kind) or bench.caps.looks_up(kind)):
             pytest.skip(f"{bench.gateway.name} gives no evidence of its own; webhooks must")
-        kind = K.CHARGE if bench.caps.charge else K.AUTHORIZE
         minor = bench.money().amount_minor
         count = await bench.requests_in(kind) if bench.rig.wired else 1
         async with orchestrator(bench) as pay:

@@ -10,18 +10,25 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.methods import Card
 from aegispay.orchestration.results import Result
 from aegispay.orchestration.settings import Settings
+from aegispay.ports import Ports
 from aegispay.resilience.retry import RetryPolicy
 from aegispay.testing.gateway_rig import Bench
 
 
 @asynccontextmanager
-async def orchestrator(bench: Bench) -> AsyncGenerator[AegisPay]:
-    """An orchestrator that knows the one gateway, and does not wait long between its tries."""
+async def orchestrator(bench: Bench, *, stepping: bool = False) -> AsyncGenerator[AegisPay]:
+    """An orchestrator that knows the one gateway, and does not wait long between its tries.
+
+    `stepping`: it lives by the bench's clock, so that days pass at once.
+    """
     settings = Settings(
         recovery=False,
         inline_retry=RetryPolicy(attempts_max=3, initial_delay_s=0.001, delay_max_s=0.002),
     )
-    async with AegisPay({"bench": bench.gateway}, store="sqlite://:memory:", settings=settings) as pay:
+    ports = Ports(clock=bench.clock) if stepping else None
+    async with AegisPay(
+        {"bench": bench.gateway}, store="sqlite://:memory:", settings=settings, ports=ports
+    ) as pay:
         yield pay
 
 

@@ -92,6 +92,8 @@ class Rig:
     shared: str | None = None
     """A part of the URL of requests that several operations share, such as one for an access token: they have a time of
     their own, and whether an operation waits for them no longer than it may is not proven."""
+    age: Callable[[float], None] | None = None
+    """Makes so many seconds pass at the PSP. Where it can, the declared life of the keys is proven too."""
     wired: bool = True
     """False for an adapter that does not send through the `Transport` port: then no network fault can be tried."""
     lose_reply: Callable[[Gateway], None] | None = None
@@ -135,6 +137,31 @@ class Bench:
     def needs_kind(self, kind: OperationKind) -> None:
         if not self.can(kind):
             pytest.skip(f"{self.gateway.name} does not declare {kind}")
+
+    def needs_key(self, kind: OperationKind) -> None:
+        """Skips the test where operations of this kind are not declared to be replayed by key."""
+        self.needs_kind(kind)
+        if not self.caps.key_ttl_s(kind):
+            pytest.skip(f"{self.gateway.name} declares no key for a {kind}")
+
+    def needs_lookup(self, kind: OperationKind) -> None:
+        self.needs_kind(kind)
+        if not self.caps.looks_up(kind):
+            pytest.skip(f"{self.gateway.name} declares no look-up of a {kind}")
+
+    def needs_cancel(self, kind: OperationKind) -> None:
+        self.needs_kind(kind)
+        if not self.caps.cancels(kind):
+            pytest.skip(f"{self.gateway.name} declares no cancel of a {kind} by reference")
+
+    def first_kind(self) -> OperationKind:
+        return OperationKind.CHARGE if self.caps.charge else OperationKind.AUTHORIZE
+
+    def age(self, seconds: float) -> None:
+        """Time passes for the adapter, and for the PSP where the rig can make it."""
+        self.clock.advance(seconds)
+        if self.rig.age is not None:
+            self.rig.age(seconds)
 
     def can(self, kind: OperationKind) -> bool:
         if kind is OperationKind.CONFIRM:

@@ -87,7 +87,7 @@ class InstantGateway(Gateway):
         """The effect itself, as the PSP applies it: once per key with `stable_key`, each time without."""
         if call.operation_id in self._refused:
             return Declined(category=DeclineCategory.INVALID, code="reference_canceled")
-        if self.capabilities.stable_key:
+        if self.capabilities.key_ttl_s(call.kind):
             saved = self._by_key.get(call.gateway_key)
             if saved is not None:
                 return saved

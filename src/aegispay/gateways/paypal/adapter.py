@@ -12,7 +12,7 @@ from aegispay.domain.errors import ConfigError
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, InDoubt, NotSent, Outcome
 from aegispay.gateways.answers import TimeLeft, read
-from aegispay.gateways.capabilities import Capabilities
+from aegispay.gateways.capabilities import Capabilities, KindEvidence
 from aegispay.gateways.credentials import header_of
 from aegispay.gateways.gateway import Found, Gateway, GatewayCall, Health, Lookup, LookupFailed
 from aegispay.gateways.http import HttpReply, Transport
@@ -29,7 +29,11 @@ from aegispay.ports import Clock, SystemClock
 ORDER_KEY_TTL_S = 5.5 * 3600.0
 """PayPal keeps the request ids of orders for 6 hours; half an hour is left for clocks that differ."""
 PAYMENT_KEY_TTL_S = 44 * 86_400.0
-"""Those of captures and refunds for 45 days. One time is declared for all: the shorter."""
+"""Those of captures and refunds for 45 days; a day is left."""
+VOID_RESEND_TTL_S = 29 * 86_400.0
+"""A void has no request id: sent again it answers `PREVIOUSLY_VOIDED`, for as long as the authorisation would live."""
+ORDER_QUIET_S = 900.0
+"""Orders are current; what is waited for is a request that is still on its way."""
 SEARCH_QUIET_S = 4 * 3600.0
 """The transaction search lags by up to three hours."""
 AUTHORIZATION_TTL_S = 29 * 86_400.0
@@ -39,6 +43,19 @@ COMPLETES = "-2"
 
 _MAY_HAVE_LAPSED = frozenset({"already_captured", "authorization_expired"})
 """How PayPal refuses to void what is not held any more, or was captured."""
+
+
+def _evidence(search: bool, quiet_s: float | None) -> dict[OperationKind, KindEvidence]:
+    """Where the evidence differs from that of an order whose id we hold."""
+    first = KindEvidence(lookup=search, lookup_quiet_s=SEARCH_QUIET_S if quiet_s is None else quiet_s)
+    payments = KindEvidence(key_ttl_s=PAYMENT_KEY_TTL_S)
+    return {
+        OperationKind.AUTHORIZE: first,
+        OperationKind.CHARGE: first,
+        OperationKind.CAPTURE: payments,
+        OperationKind.REFUND: payments,
+        OperationKind.VOID: KindEvidence(key_ttl_s=VOID_RESEND_TTL_S),
+    }
 
 
 class PayPalGateway(Gateway):
@@ -54,7 +71,7 @@ class PayPalGateway(Gateway):
         transaction_search: bool = False,
         base_url: str = "https://api-m.paypal.com",
         transport: Transport | None = None,
-        lookup_quiet_s: float = SEARCH_QUIET_S,
+        lookup_quiet_s: float | None = None,
         name: str = "paypal",
         clock: Clock | None = None,
     ) -> None:
@@ -62,8 +79,8 @@ class PayPalGateway(Gateway):
 
         `webhook_ids`: the ids of every webhook that points here. `webhook_certificates`: PayPal's certificates in PEM
         by their address, for those who pin them; others are fetched by `prepare_webhook`. `transaction_search=True`:
-        the application has that permission, so a payment can be found without its id. `lookup_quiet_s` is for a
-        sandbox. A `transport` that is passed in is the caller's to close.
+        the application has that permission, so a payment can be found without its id; what acts on a payment is found
+        in its order in any case. `lookup_quiet_s` is for a sandbox. A `transport` that is passed in is the caller's.
         """
         self.name = name
         self._own_transport: AiohttpTransport | None = None
@@ -82,8 +99,9 @@ class PayPalGateway(Gateway):
             multi_capture=True,
             stable_key=True,
             stable_key_ttl_s=ORDER_KEY_TTL_S,
-            lookup_by_reference=transaction_search,
-            lookup_quiet_s=lookup_quiet_s,
+            lookup_by_reference=True,
+            lookup_quiet_s=ORDER_QUIET_S if lookup_quiet_s is None else lookup_quiet_s,
+            by_kind=_evidence(transaction_search, lookup_quiet_s),
             authorization_ttl_s=AUTHORIZATION_TTL_S,
         )
 

@@ -83,6 +83,10 @@ class PayPalLookup:
         parent = await self.transaction("authorizations", call.parent_reference or "", left)
         payments = (await self._order_of(parent, left)).payments()
         ours = [one for one in payments.captures if one.invoice_id == call.operation_id]
+        # One without a mark of its own (it may carry its order's) could be ours, or somebody's at PayPal.
+        unmarked = any(one.invoice_id in (None, call.parent_operation_id) for one in payments.captures)
+        if unmarked and not ours:
+            return LookupFailed(reason="capture_unmarked")
         return _only(ours, lambda one: made_outcome(one, call, call.kind, None))
 
     async def _refund(self, call: GatewayCall, left: TimeLeft) -> Lookup:
@@ -95,6 +99,9 @@ class PayPalLookup:
             for one in payments.refunds
             if call.operation_id in (one.invoice_id, operation_of(one.custom_id))
         ]
+        unmarked = any(one.invoice_id is None and one.custom_id is None for one in payments.refunds)
+        if unmarked and not ours:
+            return LookupFailed(reason="refund_unmarked")
         return _only(ours, lambda one: refund_outcome(one, call))
 
     async def _void(self, call: GatewayCall, left: TimeLeft) -> Lookup:

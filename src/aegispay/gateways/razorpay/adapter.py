@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from aegispay.domain.errors import ConfigError, UnsupportedOperation
+from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Declined, InDoubt, NotSent, Outcome, Pending
 from aegispay.gateways.answers import TimeLeft, read
-from aegispay.gateways.capabilities import Capabilities
+from aegispay.gateways.capabilities import Capabilities, KindEvidence
 from aegispay.gateways.credentials import checked_secret
 from aegispay.gateways.gateway import Found, Gateway, GatewayCall, Health, Lookup, NotFound
 from aegispay.gateways.http import HttpReply, Transport
@@ -25,6 +26,8 @@ from aegispay.gateways.transport import AiohttpTransport
 from aegispay.gateways.webhooks import GatewayEvent
 from aegispay.ports import Clock, SystemClock
 
+REFUND_KEY_TTL_S = 3600.0
+"""Razorpay keeps keys for refunds only, and does not say for how long: after an hour the look-up tells, not a resend."""
 LOOKUP_QUIET_S = 900.0
 """What is waited for is a request that is still on its way; Razorpay's own time-out of a payment is 10 minutes."""
 
@@ -67,6 +70,7 @@ class RazorpayGateway(Gateway):
             partial_capture=False,
             lookup_by_reference=True,
             lookup_quiet_s=lookup_quiet_s,
+            by_kind={OperationKind.REFUND: KindEvidence(key_ttl_s=REFUND_KEY_TTL_S)},
             authorization_ttl_s=requests.MANUAL_EXPIRY_MINUTES * 60.0,
         )
 
