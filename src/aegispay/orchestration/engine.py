@@ -46,6 +46,10 @@ WEAK_EVIDENCE = "not_found"
 """The reason of a `NotSent` that rests on a look-up which found nothing."""
 
 
+ACTION_EXPIRED = "action_expired"
+"""The code of a payment whose payer did not act in time at a gateway that can cancel nothing."""
+
+
 FollowUp = cmd.StartVoid | cmd.StartRefund | cmd.RequestReview
 """What a policy makes follow an approval, in the same commit."""
 
@@ -320,6 +324,7 @@ class Engine:
             return lapsing
         # Captures and refunds are watched too: nothing is reversed then, but our books must follow the gateway's.
         weak = isinstance(outcome, NotSent) and outcome.reason == WEAK_EVIDENCE
+        weak = weak or (isinstance(outcome, Declined) and outcome.code == ACTION_EXPIRED)
         if weak and row.purpose is not Purpose.WATCH:
             due = now_us + int(self.settings.watch_after_s * 1_000_000)
             return replace(row, purpose=Purpose.WATCH, due_at_us=due, owner="", tries=0)

@@ -15,12 +15,21 @@ from msgspec.structs import replace
 from aegispay.domain import commands as cmd
 from aegispay.domain.errors import AegisPayError, InvalidState, StaleFence, StoreError, VersionConflict
 from aegispay.domain.events import OperationKind
-from aegispay.domain.outcomes import Approved, Declined, Evidence, InDoubt, NotSent, Pending
+from aegispay.domain.outcomes import (
+    Approved,
+    DeclineCategory,
+    Declined,
+    Evidence,
+    InDoubt,
+    NotSent,
+    Pending,
+    RequiresAction,
+)
 from aegispay.domain.payment import Operation, OperationStatus, Payment, settled_state
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import RELEASED, Found, Lookup, LookupFailed, NotFound
 from aegispay.orchestration.driver import Driver
-from aegispay.orchestration.engine import Engine, FollowUp, Known
+from aegispay.orchestration.engine import ACTION_EXPIRED, Engine, FollowUp, Known, is_evidence
 from aegispay.orchestration.inbound import Inbound
 from aegispay.orchestration.settings import AFTER_DOUBT, DoubtPolicy
 from aegispay.resilience.deadline import Deadline
@@ -247,6 +256,12 @@ class RecoveryWorker:
             await self._driver.found(payment, row, Known(outcome, Evidence.LOOKUP), self._deadline())
         elif isinstance(found, NotFound) or isinstance(outcome, Declined | NotSent):
             await engine.release(payment, row)
+        elif isinstance(outcome, RequiresAction) and operation.code == ACTION_EXPIRED:
+            # Still open at the gateway, and may stay so for ever: a day of looks, and then its webhooks.
+            if self._age_s(operation) < engine.settings.review_after_s:
+                await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
+            else:
+                await engine.release(payment, row)
         elif self._age_s(operation) < engine.settings.review_after_s + engine.settings.watch_after_s:
             await engine.hand_over(payment, row, engine.settings.watch_after_s)
         else:
@@ -259,17 +274,31 @@ class RecoveryWorker:
         """The payer's time is up: they may have acted without coming back; otherwise cancel at the gateway."""
         engine = self._engine
         gateway = engine.registry.find(operation.gateway)
+        found: Lookup = LookupFailed(reason="gateway_not_registered")
         if gateway is not None:
-            known = await engine.look(gateway, engine.call_for(payment, operation), row, trusted=False)
-            if known is not None:
+            found = await engine.ask(gateway, engine.call_for(payment, operation))
+            if isinstance(found, Found) and is_evidence(found.outcome):
+                known = Known(found.outcome, Evidence.LOOKUP)
                 payment = await self._driver.found(payment, row, known, self._deadline())
         waiting = payment.operation(operation.id)
         if waiting is None or waiting.status is not OperationStatus.REQUIRES_ACTION:
             return
-        if payment.state is PaymentState.REQUIRES_ACTION:
+        if payment.state is PaymentState.REQUIRES_ACTION and gateway and not gateway.capabilities.void:
+            await self._let_go(payment, row, found)
+        elif payment.state is PaymentState.REQUIRES_ACTION:
             await self._cancel(payment, row)
         else:
             await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
+
+    async def _let_go(self, payment: Payment, row: InFlight, found: Lookup) -> None:
+        """Ends what nobody can cancel, if the gateway says that nothing was taken; a payer who acts later gets it back."""
+        if isinstance(found, LookupFailed):
+            await self._engine.hand_over(payment, row, self._engine.settings.lease_s)
+            return
+        late = Declined(
+            category=DeclineCategory.HARD, code=ACTION_EXPIRED, message="The payer did not act in time."
+        )
+        await self._driver.found(payment, row, Known(late, Evidence.LOOKUP), self._deadline())
 
     async def _expire(self, payment: Payment, row: InFlight) -> None:
         """The authorisation has lapsed: release what was not captured."""

@@ -90,7 +90,7 @@ THEMES: tuple[dict[str, float], ...] = (
 )
 """Faults that are dangerous together. One run in three or so has one of these, and little else."""
 THEME_PSP = {0: "lookup", 1: "lookup", 3: "keyed", 5: "lookup", 6: "adyen"}
-"""Where a theme is most dangerous: at a PSP without keys and cancels, that forgets its keys, or that tells by webhook only."""
+"""Where a theme is most dangerous: no keys and no cancels, keys that are forgotten, outcomes told by webhook only."""
 
 
 def _themed(
