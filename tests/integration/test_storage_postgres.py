@@ -477,3 +477,40 @@ async def test_stores_that_open_together_in_one_process_migrate_once(postgres_se
     await asyncio.gather(*(store.open() for store in stores))
     await asyncio.gather(*(store.close() for store in stores))
     assert await asyncio.to_thread(schema.current, dsn) == schema.head()
+
+
+async def test_payments_from_before_the_index_are_found_after_the_migration(postgres_dsn: str) -> None:
+    store = PostgresStore(postgres_dsn)
+    await store.open()
+    sample = SamplePayment(reference="ch_old")
+    await store.commit(sample.intent())
+    await store.commit(sample.approve())
+    await store.close()
+    await execute(postgres_dsn, "DROP INDEX event_by_operation, event_by_reference")
+    await execute(postgres_dsn, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0002'")
+    assert await asyncio.to_thread(schema.migrate, postgres_dsn) == ["0003"]
+    await store.open()
+    assert await store.find_by_operation(sample.operation_id) == sample.id
+    assert await store.find_by_reference("ch_old") == [sample.id]
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "index"),
+    [
+        (postgres_queries.FIND_BY_OPERATION, ("x",), "event_by_operation"),
+        (postgres_queries.FIND_BY_REFERENCE, ("x", 10), "event_by_reference"),
+    ],
+)
+async def test_a_payment_is_found_by_an_index_not_by_reading_all_events(
+    postgres_dsn: str, statement: str, values: tuple[object, ...], index: str
+) -> None:
+    connection = await asyncpg.connect(postgres_dsn)
+    try:
+        # On a table that holds next to nothing, reading all of it is what the planner prefers.
+        await connection.execute("SET enable_seqscan = off")
+        plan = await connection.fetch(f"EXPLAIN {statement}", *values)
+    finally:
+        await connection.close()
+    assert index in str(plan)
+    assert "Seq Scan" not in str(plan)

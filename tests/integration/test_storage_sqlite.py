@@ -13,6 +13,7 @@ import pytest
 
 from aegispay.domain.errors import ConfigError, SchemaTooNew, StoreError, StoreFull, StoreUnavailable
 from aegispay.storage import schema, sqlite_writer
+from aegispay.storage import sqlite as sqlite_store
 from aegispay.storage.factory import make_store, open_store
 from aegispay.storage.sqlite import SqliteStore
 from aegispay.testing.store_samples import SamplePayment
@@ -310,3 +311,37 @@ def test_opening_a_store_that_is_up_to_date_imports_neither_alembic_nor_sqlalche
 
 async def test_the_wait_for_a_foreign_lock_is_bounded(path: str) -> None:
     assert sqlite_writer.BUSY_TRIES_MAX * sqlite_writer.BUSY_TIMEOUT_MS <= 20_000
+
+
+async def test_payments_from_before_the_index_are_found_after_the_migration(path: str) -> None:
+    store = SqliteStore(path)
+    await store.open()
+    sample = SamplePayment(reference="ch_old")
+    await store.commit(sample.intent())
+    await store.commit(sample.approve())
+    await store.close()
+    connection = raw(path)
+    for statement in ("DROP INDEX event_by_operation", "DROP INDEX event_by_reference"):
+        connection.execute(statement)
+    connection.execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0002'")
+    assert schema.migrate(path) == ["0003"]
+    await store.open()
+    assert await store.find_by_operation(sample.operation_id) == sample.id
+    assert await store.find_by_reference("ch_old") == [sample.id]
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        (sqlite_store.FIND_BY_OPERATION, "event_by_operation"),
+        (sqlite_store.FIND_BY_REFERENCE, "event_by_reference"),
+    ],
+)
+def test_a_payment_is_found_by_an_index_not_by_reading_all_events(
+    path: str, statement: str, index: str
+) -> None:
+    schema.migrate(path)
+    plan = raw(path).execute(f"EXPLAIN QUERY PLAN {statement}", ("x",)).fetchall()
+    assert f"USING INDEX {index}" in str(plan)
+    assert "SCAN" not in str(plan)

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from aegispay.domain.errors import (
     NotRunning,
     StaleFence,
@@ -313,13 +315,14 @@ class PostgresStore:
     async def find_by_operation(self, operation_id: str) -> str | None:
         if id_bytes(operation_id) is None:
             return None
-        rows = await self._fetch(sql.FIND_BY_OPERATION, operation_id[-32:])
+        rows = await self._fetch(sql.FIND_BY_OPERATION, operation_id)
         return "pay_" + rows[0][0].hex if rows else None
 
     async def find_by_reference(self, reference: str) -> list[str]:
-        if "\0" in reference:
-            return []  # PostgreSQL has no such text.
-        rows = await self._fetch(sql.FIND_BY_REFERENCE, reference, SAME_REFERENCE_MAX)
+        written = msgspec.json.encode(reference)[1:-1].decode()  # As it stands in the event.
+        if not written:
+            return []
+        rows = await self._fetch(sql.FIND_BY_REFERENCE, written, SAME_REFERENCE_MAX)
         return ["pay_" + row[0].hex for row in rows]
 
     async def list_payments(

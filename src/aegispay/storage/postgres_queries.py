@@ -133,11 +133,12 @@ FIND_IN_FLIGHT = f"SELECT {IN_FLIGHT_COLUMNS} FROM in_flight WHERE operation_id 
 # The expressions and conditions are those of the indexes in migration 0003.
 FIND_BY_OPERATION = """
 SELECT payment_id FROM event
-WHERE substring(data from '"operation_id":"op_([0-9a-f]{32})"')::uuid = $1 AND type = 'operation_started' LIMIT 1
+WHERE left(split_part(split_part(data, '"operation_id":"', 2), '"', 1), 200) COLLATE "C" = $1
+AND type = 'operation_started' LIMIT 1
 """
 FIND_BY_REFERENCE = """
 SELECT DISTINCT payment_id FROM event
-WHERE left(substring(data from '"reference":"([^"\\\\]+)"'), 200) COLLATE "C" = left($1, 200)
+WHERE left(split_part(split_part(data, '"reference":"', 2), '"', 1), 200) COLLATE "C" = left($1, 200)
 AND type IN ('operation_approved', 'operation_requires_action', 'operation_pending', 'operation_declined',
              'late_success_found')
 ORDER BY payment_id LIMIT $2

@@ -20,11 +20,11 @@ depends_on = None
 # Operation ids rise with time, so new entries go to the same few pages. References are the PSPs', and random; the
 # gateway is not in the event, so whoever asks looks whether the payment was there at all.
 #
-# The queries must have the expressions and conditions that stand here. In PostgreSQL they are regular expressions, for
-# a cast to json refuses what JSON may hold, such as \\u0000 in a decline's message, and the outcome could not be
-# written. A quote inside a JSON string is escaped, so what looks like a name and a value is one. An index entry has a
-# longest length there, and what exceeds it could not be written either, so 200 characters count: no PSP's reference is
-# half as long.
+# The queries must have the expressions and conditions that stand here. In PostgreSQL they search for text: a cast to json
+# refuses what JSON may hold, such as \\u0000 in a decline's message, and the outcome could not be written; a regular
+# expression costs 5 to 16 us where this costs 0.3. A quote inside a JSON string is escaped, so what looks like a name
+# and a value is one. An index entry has a longest length there, and what exceeds it could not be written either, so
+# 200 characters count: no PSP's reference is half as long.
 OPERATION_TYPES = "type = 'operation_started'"
 REFERENCE_TYPES = (
     "type IN ('operation_approved', 'operation_requires_action', 'operation_pending', 'operation_declined',"
@@ -37,11 +37,11 @@ SQLITE = (
 POSTGRESQL = (
     f"""
     CREATE INDEX event_by_operation ON event
-        ((substring(data from '"operation_id":"op_([0-9a-f]{{32}})"')::uuid)) WHERE {OPERATION_TYPES}
+        (left(split_part(split_part(data, '"operation_id":"', 2), '"', 1), 200) COLLATE "C") WHERE {OPERATION_TYPES}
     """,
     f"""
     CREATE INDEX event_by_reference ON event
-        (left(substring(data from '"reference":"([^"\\\\]+)"'), 200) COLLATE "C") WHERE {REFERENCE_TYPES}
+        (left(split_part(split_part(data, '"reference":"', 2), '"', 1), 200) COLLATE "C") WHERE {REFERENCE_TYPES}
     """,
 )
 
