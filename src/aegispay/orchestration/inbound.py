@@ -244,6 +244,11 @@ class Inbound:
         """News of something that we did not ask for: a refund from the PSP's dashboard is taken into our books."""
         if event.kind is not OperationKind.REFUND or not isinstance(event.outcome, Approved):
             raise _NotYet("no such operation")
+        if not payment.captured_minor and not payment.reserved(OperationKind.CAPTURE):
+            # Where a PSP has no void it calls it a refund when a hold lapses; the look-up when it is due records that.
+            if payment.ended:
+                return
+            raise _NotYet("nothing was captured")
         command = cmd.RecordExternalRefund(
             operation_id=self._engine.new_operation_id(),
             amount_minor=event.outcome.amount_minor,
