@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 
 from aegispay.testing.simulation import Mode, Simulation
+from tests.simulation.planted_inbound import INBOUND_BUGS
 from tests.simulation.planting import Mutation, Planted, planted
 
 SEEDS_MAX = 2_000
@@ -393,6 +397,7 @@ BUGS: dict[str, Planted] = {
         ),
     ),
 }
+BUGS.update(INBOUND_BUGS)
 
 
 def find(bug: Planted, seeds_max: int = SEEDS_MAX) -> tuple[int, str] | None:
@@ -418,27 +423,42 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in BUGS and name != "canary"]
+def hunt(name: str) -> tuple[str, bool]:
+    """A line about this bug, and whether it was found."""
+    bug = CANARY if name == "canary" else BUGS[name]
+    started_s = time.process_time()
+    try:
+        found = find(bug, 5 if name == "canary" else SEEDS_MAX)
+    except LookupError as error:
+        return f"NOT PLANTED {name}: {error}", False
+    if found is None:
+        return f"ALIVE  {name}: {bug.why} ({time.process_time() - started_s:.0f} s)", False
+    return f"seed {found[0]:>5}  {name}: {found[1][:110]}", True
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.planted_bugs", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="the bugs to hunt; all of them by default")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at once")
+    asked = parser.parse_args(arguments)
+    unknown = [name for name in asked.names if name not in BUGS and name != "canary"]
     if unknown:
         say(f"unknown: {', '.join(unknown)}; known: {', '.join(BUGS)}")
         return 2
+    names = asked.names or ["canary", *BUGS]
     alive = 0
-    for name in names or ["canary", *BUGS]:
-        bug = CANARY if name == "canary" else BUGS[name]
-        started_s = time.process_time()
-        try:
-            found = find(bug, 5 if name == "canary" else SEEDS_MAX)
-        except LookupError as error:
-            found = None
-            say(f"NOT PLANTED {name}: {error}")
-        took_s = time.process_time() - started_s
-        if found is None:
-            alive += 1
-            say(f"ALIVE  {name}: {bug.why} ({took_s:.0f} s)")
-        else:
-            say(f"seed {found[0]:>5}  {name}: {found[1][:110]}")
-    say(f"{len(names or BUGS) - alive} found, {alive} alive")
+    if asked.jobs > 1:
+        with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn")) as pool:
+            for waiting in as_completed([pool.submit(hunt, name) for name in names]):
+                line, found = waiting.result()
+                say(line)
+                alive += not found
+    else:
+        for name in names:
+            line, found = hunt(name)
+            say(line)
+            alive += not found
+    say(f"{len(names) - alive} found, {alive} alive")
     return 1 if alive else 0
 
 

@@ -1,0 +1,111 @@
+"""Bugs planted where webhooks come in, and where time and the PSPs' own habits are read."""
+
+from __future__ import annotations
+
+from tests.simulation.planting import Mutation, Planted
+
+INBOUND = "orchestration.inbound:Inbound."
+
+INBOUND_BUGS: dict[str, Planted] = {
+    "forged_webhook_taken": Planted(
+        "a webhook is believed whatever its signature says",
+        (Mutation("gateways.razorpay.webhook:read_webhook", "if not any(matches):", "if False:"),),
+    ),
+    "forged_item_taken": Planted(
+        "only that a notification is signed is looked at, not whether the signature fits",
+        (
+            Mutation(
+                "gateways.adyen.webhooks:AdyenWebhooks._verify",
+                'raise WebhookRejected("signature")',
+                "pass",
+            ),
+        ),
+    ),
+    "webhook_acknowledged_before_kept": Planted(
+        "a webhook is acknowledged, and kept a moment later",
+        (
+            Mutation(
+                INBOUND + "take",
+                "new = await self._engine.store.keep_notices(notices) if notices else 0",
+                "new = 0\n"
+                "    if notices:\n"
+                "        asyncio.get_running_loop().create_task(self._engine.store.keep_notices(notices))",
+            ),
+        ),
+    ),
+    "notice_settled_before_applied": Planted(
+        "a notice counts as applied before it is",
+        (
+            Mutation(
+                INBOUND + "apply_due",
+                "await engine.store.settle_notice(await self._handled(notice))",
+                "await engine.store.settle_notice(replace(notice, state=NoticeState.APPLIED))\n"
+                "        await self._handled(notice)",
+            ),
+        ),
+    ),
+    "notice_given_up_at_once": Planted(
+        "a notice that cannot be applied yet is dropped",
+        (Mutation(INBOUND + "_handled", "if notice.tries >= _RETRY.attempts_max:", "if True:"),),
+    ),
+    "own_refund_taken_for_a_stranger": Planted(
+        "news of a refund of ours is booked as one from the dashboard",
+        (
+            Mutation(
+                "orchestration.inbound:_operation_of",
+                "if operation.id == event.operation_id and _same_kind(operation, event):",
+                "if operation.kind is not OperationKind.REFUND and operation.id == event.operation_id:",
+            ),
+            Mutation(
+                "domain.decide:_external_refund", "if payment.reserved(OperationKind.REFUND):", "if False:"
+            ),
+        ),
+    ),
+    "webhook_overrides_a_final_state": Planted(
+        "the last webhook wins: what was approved is declined by an older notice, without a look",
+        (
+            Mutation(INBOUND + "_record", "if event.must_look_up or contradicts:", "if False:"),
+            Mutation(
+                INBOUND + "_record",
+                "if operation.status is OperationStatus.APPROVED and isinstance(outcome, Approved):",
+                "if operation.attempt and isinstance(outcome, Approved):\n"
+                "        known = Known(Declined(category='soft', code='late'), Evidence.WEBHOOK)\n"
+                "        deadline = Deadline(engine.ports.clock, 5.0)\n"
+                "        await self._driver.found(payment, unleased(payment, operation), known, deadline)\n"
+                "    if operation.status is OperationStatus.APPROVED and isinstance(outcome, Approved):",
+            ),
+        ),
+    ),
+    "key_looks_younger_than_it_is": Planted(
+        "what a wall clock that was set forward says is recorded as the time of the first send",
+        (Mutation("orchestration.journal:Draft.apply", "ports.clock.steady_us()", "ports.clock.now_us()"),),
+    ),
+    "quiet_by_the_wall_clock": Planted(
+        "a wall clock that is set forward ends a quiet period",
+        (Mutation("orchestration.engine:Engine.look", "clock.earliest_us() - max", "clock.now_us() - max"),),
+    ),
+    "one_try_ends_a_checkout": Planted(
+        "a try that failed in the Checkout fails the payment, while its order stays open",
+        (
+            Mutation(
+                "gateways.razorpay.lookup:RazorpayLookup._of_checkout",
+                "if isinstance(outcome, Declined):",
+                "if False:",
+            ),
+        ),
+    ),
+    "a_void_of_ours_is_a_contradiction": Planted(
+        "that the PSP shows as canceled what we canceled is handed to a person",
+        (Mutation("domain.record:_record_late", "if _given_up(payment, operation):", "if False:"),),
+    ),
+    "lapsed_is_refused": Planted(
+        "PayPal's refusal to void what has lapsed counts as a refusal",
+        (
+            Mutation(
+                "gateways.paypal.adapter:PayPalGateway._void",
+                "outcome.code in _MAY_HAVE_LAPSED",
+                "outcome.code in ()",
+            ),
+        ),
+    ),
+}
