@@ -1,0 +1,152 @@
+"""A gateway that can cancel nothing, where an order stays open until somebody pays it (Razorpay's Checkout)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from aegispay.app import AegisPay
+from aegispay.domain.events import OperationKind
+from aegispay.domain.money import Money
+from aegispay.domain.outcomes import Approved, NextAction, RequiresAction
+from aegispay.domain.payment import OperationStatus, Payment
+from aegispay.domain.states import PaymentState
+from aegispay.gateways.capabilities import Capabilities
+from aegispay.gateways.gateway import Found, GatewayCall, Lookup, LookupFailed, NotFound
+from aegispay.gateways.webhooks import GatewayEvent
+from tests.orchestration.harness import DAY_S, SETTINGS, World
+from tests.orchestration.test_inbound import TellingGateway, news, tell
+
+USD100 = Money(100_00, "USD")
+Make = Callable[..., World]
+CAPABILITIES = Capabilities(void=False, lookup_by_reference=True, lookup_quiet_s=60.0)
+
+
+class Checkout(TellingGateway):
+    """An order is open until it is paid, for as long as one likes."""
+
+    def __init__(self) -> None:
+        super().__init__("alpha", CAPABILITIES)
+        self.paid = False
+        self.says: Lookup | None = None
+
+    async def look_up(self, call: GatewayCall) -> Lookup:
+        if self.says is not None:
+            return self.says
+        if call.kind in (OperationKind.CHARGE, OperationKind.CONFIRM):
+            if self.paid:
+                return Found(outcome=Approved(reference="alpha_1", amount_minor=100_00))
+            return Found(
+                outcome=RequiresAction(reference="alpha_1", action=NextAction(url="https://x.example"))
+            )
+        return await super().look_up(call)
+
+
+async def abandoned(world: World, pay: AegisPay) -> Payment:
+    asked = await pay.charge(USD100, "tok_3ds", idempotency_key="k")
+    assert asked.requires_action()
+    await world.clock.sleep(SETTINGS.action_timeout_s + 1)
+    await pay.recover()
+    return await pay.get(asked.payment_id)
+
+
+async def test_an_abandoned_order_ends_by_itself_and_nobody_is_asked(make_world: Make) -> None:
+    world = make_world(Checkout())
+    pay = await world.instance()
+    payment = await abandoned(world, pay)
+    assert payment.state is PaymentState.FAILED and payment.review is None
+    assert payment.failure and payment.failure.code == "action_expired"
+    again = await pay.charge(USD100, "tok_3ds", idempotency_key="k")
+    assert again.is_failure() and again.error and again.error.code == "action_expired"
+    for _ in range(40):
+        await world.clock.sleep(3601)
+        await pay.recover()
+    assert await pay.store.find_in_flight(payment.operations[0].id) is None
+    assert (await pay.get(payment.id)).state is PaymentState.FAILED
+
+
+async def test_while_the_gateway_cannot_be_asked_nothing_is_given_up(make_world: Make) -> None:
+    gateway = Checkout()
+    world = make_world(gateway)
+    pay = await world.instance()
+    gateway.says = LookupFailed(reason="down")
+    payment = await abandoned(world, pay)
+    assert payment.state is PaymentState.REQUIRES_ACTION
+    gateway.says = None
+    await world.clock.sleep(SETTINGS.lease_s + 1)
+    await pay.recover()
+    assert (await pay.get(payment.id)).state is PaymentState.FAILED
+
+
+async def test_a_payer_who_paid_at_the_last_moment_has_paid(make_world: Make) -> None:
+    gateway = Checkout()
+    world = make_world(gateway)
+    pay = await world.instance()
+    gateway.paid = True
+    assert (await abandoned(world, pay)).state is PaymentState.SUCCEEDED
+
+
+async def test_who_pays_the_order_after_it_was_given_up_gets_it_back(make_world: Make) -> None:
+    gateway = Checkout()
+    world = make_world(gateway)
+    pay = await world.instance()
+    payment = await abandoned(world, pay)
+    gateway.paid = True
+    await world.clock.sleep(SETTINGS.watch_after_s + 1)
+    await pay.recover()
+    payment = await pay.get(payment.id)
+    assert payment.operations[0].status is OperationStatus.REVERSED
+    assert gateway.count(OperationKind.REFUND) == 1
+    assert payment.state is PaymentState.FAILED
+
+
+async def test_a_webhook_tells_of_it_sooner(make_world: Make) -> None:
+    gateway = Checkout()
+    world = make_world(gateway)
+    pay = await world.instance()
+    payment = await abandoned(world, pay)
+    gateway.paid = True
+    await tell(pay, news(payment, Approved(reference="alpha_1", amount_minor=100_00)))
+    payment = await pay.get(payment.id)
+    assert payment.operations[0].status is OperationStatus.REVERSED
+
+
+# --- hints ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("says", [NotFound(), LookupFailed(reason="down")])
+async def test_a_hint_is_settled_by_the_gateways_word_and_by_nothing_less(
+    make_world: Make, says: Lookup
+) -> None:
+    """`must_look_up`, and the gateway knows nothing of an attempt that had ended: there is nothing to wait for."""
+    gateway = Checkout()
+    world = make_world(gateway)
+    pay = await world.instance()
+    payment = await abandoned(world, pay)
+    gateway.says = says
+    await tell(pay, news(payment, None, must_look_up=True))
+    waiting = await pay.store.lease_notices(
+        world.clock.now_us() + int(DAY_S * 1_000_000), world.clock.now_us(), 10
+    )
+    assert len(waiting) == (0 if isinstance(says, NotFound) else 1)
+
+
+async def test_a_hold_that_lapsed_is_no_refund_of_ours(make_world: Make) -> None:
+    """Razorpay calls it a refund when it gives back what nobody captured."""
+    gateway = Checkout()
+    world = make_world(gateway)
+    pay = await world.instance()
+    held = (await pay.authorize(USD100, "tok_ok", idempotency_key="k")).payment
+    event = GatewayEvent(
+        id="evt_9",
+        type="refund.processed",
+        at_us=0,
+        kind=OperationKind.REFUND,
+        outcome=Approved(reference="rfnd_1", amount_minor=100_00),
+        payment_id=held.id,
+        reference="rfnd_1",
+    )
+    await tell(pay, event)
+    after = await pay.get(held.id)
+    assert after.state is PaymentState.AUTHORIZED and after.refunded_minor == 0 and after.review is None
