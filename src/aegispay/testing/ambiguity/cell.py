@@ -16,7 +16,16 @@ from aegispay.domain.evolve import fold
 from aegispay.domain.payment import Operation, OperationStatus, Payment, encode_payment
 from aegispay.orchestration.results import ActionRequired, Failed, Pending, Result, Success
 from aegispay.testing.ambiguity.psps import MatrixPsp
-from aegispay.testing.ambiguity.stage import AMOUNT_MINOR, SPARE, Books, Stage, expect, our_books
+from aegispay.testing.ambiguity.stage import (
+    AMOUNT_MINOR,
+    DATABASE,
+    SPARE,
+    Books,
+    Stage,
+    empty_database,
+    expect,
+    our_books,
+)
 from aegispay.testing.ambiguity.story import DONE, NOT_DONE, OPEN, Story, final_state, within
 from aegispay.testing.ambiguity.troubles import Trouble
 from aegispay.testing.virtual_clock import VirtualTimeLoop
@@ -75,6 +84,7 @@ def run_cell(
         TemporaryDirectory(prefix="aegispay-cell-") as directory,
         asyncio.Runner(loop_factory=VirtualTimeLoop) as runner,
     ):
+        (Path(directory) / DATABASE).write_bytes(empty_database())
         return runner.run(_play(psp, kind, (trouble, *then), number or 0, Path(directory)))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import msgspec
@@ -35,6 +37,7 @@ SETTINGS = Settings(recovery=False)
 SPARE = "spare"
 """The second gateway: one that never fails."""
 K = OperationKind
+DATABASE = "cell.db"
 T = TypeVar("T")
 
 
@@ -54,6 +57,21 @@ def expect(truth: object, message: str) -> None:
     """Raises `AmbiguityFailure` with the message, under `python -O` too."""
     if not truth:
         raise AmbiguityFailure(message)
+
+
+@cache
+def empty_database() -> bytes:
+    """The file of a database with our tables and nothing in them; making one takes longer than most cells."""
+
+    async def make(path: Path) -> None:
+        store = SqliteStore(str(path), executor=InlineExecutor(), synchronous="OFF")
+        await store.open()
+        await store.close()
+
+    with TemporaryDirectory(prefix="aegispay-cell-") as directory:
+        path = Path(directory) / DATABASE
+        asyncio.run(make(path))
+        return path.read_bytes()
 
 
 class Stage:
@@ -80,7 +98,7 @@ class Stage:
             base_url="https://spare.example", api_key=self._spare_key, transport=self.spare_wire
         )
         spare.name = SPARE
-        database = SqliteStore(str(self._directory / "cell.db"), executor=InlineExecutor(), synchronous="OFF")
+        database = SqliteStore(str(self._directory / DATABASE), executor=InlineExecutor(), synchronous="OFF")
         store: Any = MortalStore(database, self.wire.dead)
         pay = AegisPay(
             [witness, spare],
