@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from aegispay.app import AegisPay
 from aegispay.domain.events import OperationKind
@@ -47,6 +48,10 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     held_minor: int
     taken_minor: int
     given_back_minor: int
+
+    def net(self) -> Books:
+        """Without what was taken and given back."""
+        return replace(self, taken_minor=self.taken_minor - self.given_back_minor, given_back_minor=0)
 
 
 class AmbiguityFailure(AssertionError):
@@ -94,6 +99,7 @@ class Stage:
         """A new process on the same database."""
         witness = Witness(self.psp.gateway(self.wire, self.clock))
         witness.heard = self.heard
+        self.wire.quiet_s = witness.capabilities.lookup_quiet_s
         spare = PlainPayGateway(
             base_url="https://spare.example", api_key=self._spare_key, transport=self.spare_wire
         )
