@@ -22,7 +22,7 @@ from aegispay.testing.ambiguity import (
 )
 from aegispay.testing.ambiguity.page import COMMAND, Key
 
-SEQUENCES = 12
+SEQUENCES = 8
 """Sequences of faults for each operation at each PSP."""
 PAGE = Path(__file__).parents[2] / "docs" / "gateways" / "ambiguity.md"
 

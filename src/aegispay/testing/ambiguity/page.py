@@ -56,6 +56,7 @@ itself, within the 30 s that it waits. Where we die the time counts from the req
 |---|---|
 | `done` | the bank has the effect, once |
 | `not done` | the bank does not have it: it may be asked for anew |
+| `reversed` | found after all when it had been called `not done`, and given back: nobody waits for it any more |
 | `refused` | the PSP or its adapter cannot do it: a typed error before anything is sent |
 | `not sent` | proof that nothing was executed |
 | `in doubt` | it may or may not have been executed; nobody else is asked |

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from aegispay.app import AegisPay
 from aegispay.domain.events import OperationKind
@@ -35,6 +38,7 @@ SETTINGS = Settings(recovery=False)
 SPARE = "spare"
 """The second gateway: one that never fails."""
 K = OperationKind
+DATABASE = "cell.db"
 T = TypeVar("T")
 
 
@@ -45,6 +49,10 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     taken_minor: int
     given_back_minor: int
 
+    def net(self) -> Books:
+        """Without what was taken and given back."""
+        return replace(self, taken_minor=self.taken_minor - self.given_back_minor, given_back_minor=0)
+
 
 class AmbiguityFailure(AssertionError):
     """A cell broke a promise about money, or is not what it claims to be."""
@@ -54,6 +62,21 @@ def expect(truth: object, message: str) -> None:
     """Raises `AmbiguityFailure` with the message, under `python -O` too."""
     if not truth:
         raise AmbiguityFailure(message)
+
+
+@cache
+def empty_database() -> bytes:
+    """The file of a database with our tables and nothing in them; making one takes longer than most cells."""
+
+    async def make(path: Path) -> None:
+        store = SqliteStore(str(path), executor=InlineExecutor(), synchronous="OFF")
+        await store.open()
+        await store.close()
+
+    with TemporaryDirectory(prefix="aegispay-cell-") as directory:
+        path = Path(directory) / DATABASE
+        asyncio.run(make(path))
+        return path.read_bytes()
 
 
 class Stage:
@@ -76,11 +99,12 @@ class Stage:
         """A new process on the same database."""
         witness = Witness(self.psp.gateway(self.wire, self.clock))
         witness.heard = self.heard
+        self.wire.quiet_s = witness.capabilities.lookup_quiet_s
         spare = PlainPayGateway(
             base_url="https://spare.example", api_key=self._spare_key, transport=self.spare_wire
         )
         spare.name = SPARE
-        database = SqliteStore(str(self._directory / "cell.db"), executor=InlineExecutor(), synchronous="OFF")
+        database = SqliteStore(str(self._directory / DATABASE), executor=InlineExecutor(), synchronous="OFF")
         store: Any = MortalStore(database, self.wire.dead)
         pay = AegisPay(
             [witness, spare],

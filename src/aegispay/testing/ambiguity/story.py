@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from aegispay.domain.events import (
     Event,
+    LateSuccessFound,
     OperationApproved,
     OperationDeclined,
     OperationInDoubt,
@@ -14,12 +15,12 @@ from aegispay.domain.events import (
     OperationPending,
 )
 from aegispay.domain.outcomes import Evidence, NotSent, Pending
-from aegispay.domain.payment import Operation
+from aegispay.domain.payment import Operation, OperationStatus
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found
 from aegispay.testing.ambiguity.witness import Testimony
 
-DONE, NOT_DONE, DECLINED = "done", "not done", "declined"
+DONE, NOT_DONE, DECLINED, REVERSED = "done", "not done", "declined", "reversed"
 IN_DOUBT, NOT_SENT, PENDING, PERSON = "in doubt", "not sent", "pending", "person"
 SENT_AGAIN, OTHER_PSP = "sent again", "other PSP"
 OPEN = ("bank has it", "bank has nothing")
@@ -101,7 +102,11 @@ class Story:
             elif isinstance(data, OperationNotSent):
                 by = [] if data.evidence is Evidence.REPLY else self._how(steps, data.evidence)
                 steps += [*by, *((OTHER_PSP, DONE) if failed_over else (NOT_DONE,))]
-        if self._operation.unfinished:
+            elif isinstance(data, LateSuccessFound):
+                steps += self._how(steps, data.evidence)
+        if self._operation.status is OperationStatus.REVERSED:
+            steps.append(REVERSED)
+        elif self._operation.unfinished or self._operation.status is OperationStatus.UNWANTED:
             steps += [PERSON, OPEN[0] if executed else OPEN[1]]
         return tuple(steps)
 

@@ -20,6 +20,10 @@ LANDS_AFTER_S = 60.0
 """When a late request arrives: long after our time-out, and after the caller was answered."""
 
 
+TOO_LATE_S = 300.0
+"""How long after the quiet period a request arrives that should not arrive any more."""
+
+
 class Trouble(StrEnum):
     """What goes wrong, once, with the request that moves the money. The value is its name in the page and the tests."""
 
@@ -28,6 +32,7 @@ class Trouble(StrEnum):
     REQUEST_LOST = "request_lost"
     REPLY_LOST = "reply_lost"
     LANDS_LATE = "lands_late"
+    LANDS_TOO_LATE = "lands_too_late"
     ERROR_BEFORE = "502_before"
     ERROR_AFTER = "502_after"
     KEPT_BEFORE = "500_before"
@@ -68,6 +73,10 @@ _TITLES = {
     Trouble.LANDS_LATE: (
         "lands late",
         f"We run into our time-out; the request arrives and is executed {LANDS_AFTER_S:.0f} s after it was written.",
+    ),
+    Trouble.LANDS_TOO_LATE: (
+        "lands too late",
+        "The PSP breaks its word: the request arrives five minutes after the quiet period in which it was to land or never.",
     ),
     Trouble.ERROR_BEFORE: ("502, not executed", "A proxy in front of the PSP answers; the PSP saw nothing."),
     Trouble.ERROR_AFTER: ("502, executed", "The PSP executed it; a proxy answers 502 in its place."),

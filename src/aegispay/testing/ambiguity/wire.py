@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from aegispay.domain.outcomes import InDoubt, NotSent
 from aegispay.gateways.http import HttpReply, HttpRequest
 from aegispay.sandbox.wire import Psp, WireReply, WireRequest
-from aegispay.testing.ambiguity.troubles import LANDS_AFTER_S, Trouble
+from aegispay.testing.ambiguity.troubles import LANDS_AFTER_S, TOO_LATE_S, Trouble
 
 Answer = HttpReply | NotSent | InDoubt
 _HTML = b"<html><body><h1>It works!</h1></body></html>"
@@ -26,7 +26,7 @@ _EXECUTED = frozenset(
         Trouble.CRASH_AFTER,
     }
 )
-_SILENT = frozenset({Trouble.REQUEST_LOST, Trouble.REPLY_LOST, Trouble.LANDS_LATE})
+_SILENT = frozenset({Trouble.REQUEST_LOST, Trouble.REPLY_LOST, Trouble.LANDS_LATE, Trouble.LANDS_TOO_LATE})
 _FRONT = {Trouble.ERROR_BEFORE: 502, Trouble.ERROR_AFTER: 502, Trouble.RATE_LIMITED: 429}
 _BREAKS = {Trouble.KEPT_BEFORE: "before", Trouble.KEPT_AFTER: "after"}
 
@@ -42,6 +42,8 @@ class FaceWire:
         self.dead = asyncio.Event()
         """Our process has died."""
         self.struck = False
+        self.quiet_s = 0.0
+        """The PSP's promise: a request lands within this time, or never."""
         self.on_its_way = 0
         """Late requests that have left and not arrived yet."""
         self._psp = psp
@@ -64,9 +66,10 @@ class FaceWire:
     async def _strike(self, trouble: Trouble, request: HttpRequest, number: int) -> Answer:
         if trouble is Trouble.REFUSED:
             return NotSent(reason="connection_refused")
-        if trouble is Trouble.LANDS_LATE:
+        if trouble in (Trouble.LANDS_LATE, Trouble.LANDS_TOO_LATE):
+            late_s = LANDS_AFTER_S if trouble is Trouble.LANDS_LATE else self.quiet_s + TOO_LATE_S
             self.on_its_way += 1
-            asyncio.get_running_loop().call_later(LANDS_AFTER_S, self._land, request, number)
+            asyncio.get_running_loop().call_later(late_s, self._land, request, number)
         if trouble in _BREAKS:
             return _http(self._deliver(request, number, _BREAKS[trouble]))
         reply = self._deliver(request, number) if trouble in _EXECUTED else None
