@@ -125,6 +125,7 @@ def _lines(summary: Any) -> list[str]:
         *_table("Faults fired", summary.fired),
         *_table("Ways taken (stored events)", summary.branches),
         *_table("Payments ended", summary.states),
+        *_table("Operations by PSP", summary.gateways),
     ]
     for failure in summary.failures:
         lines.append(f"FAILED seed {failure.seed}: {failure.replay}")

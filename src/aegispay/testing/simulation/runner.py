@@ -50,6 +50,8 @@ class Summary(msgspec.Struct, kw_only=True):
     fired: dict[str, int] = {}
     branches: dict[str, int] = {}
     states: dict[str, int] = {}
+    gateways: dict[str, int] = {}
+    """Operations of each gateway."""
     failures: list[Failure] = []
 
     @property
@@ -62,7 +64,7 @@ class Summary(msgspec.Struct, kw_only=True):
             "seeds failed twice steps virtual_s requests exchanges commits payments needs_review cpu_s".split()  # noqa: SIM905
         ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("fired", "branches", "states"):
+        for name in ("fired", "branches", "states", "gateways"):
             both = Counter(getattr(self, name))
             both.update(getattr(other, name))
             setattr(self, name, dict(sorted(both.items())))
@@ -110,6 +112,7 @@ def _count(summary: Summary, report: Report) -> None:
         fired=report.fired,
         branches=report.branches,
         states=report.states,
+        gateways=report.gateways,
     )
     summary.add(part)
     if not report.ok:

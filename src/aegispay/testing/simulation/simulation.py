@@ -63,6 +63,8 @@ class Report(msgspec.Struct, kw_only=True):
     branches: dict[str, int] = {}
     """How often each way of ending a doubt was taken, by the stored events."""
     states: dict[str, int] = {}
+    gateways: dict[str, int] = {}
+    """Operations of each gateway."""
     timeline: list[str] = []
 
     @property
@@ -303,5 +305,8 @@ class _Run:
             fired=dict(sorted(self.faults.fired.items())),
             branches=dict(sorted(self.branches.items())),
             states=dict(sorted(Counter(str(one.state) for one in self.final_payments).items())),
+            gateways=dict(
+                sorted(Counter(op.gateway for one in self.final_payments for op in one.operations).items())
+            ),
             timeline=self.trace.lines,
         )
