@@ -295,6 +295,38 @@ def _record_late(payment: Payment, operation: Operation, command: cmd.RecordOutc
     return _approve(payment, operation, outcome, command.evidence)
 
 
+def undo(payment: Payment, command: cmd.RecordUndone) -> Events:
+    """The amount leaves the books, and a person is told: goods may have been sent, or the payer told of a refund."""
+    operation = payment.operation(command.operation_id)
+    if operation is None:
+        raise InvalidState(f"{payment.id} has no operation {command.operation_id}.")
+    if operation.status is not OperationStatus.APPROVED:
+        return ()
+    # First, so that nobody who follows the events sees the payment settled as it now is.
+    asked = ev.ReviewRequested(reason=f"undone: {command.code}", operation_id=operation.id)
+    booked = {
+        OperationKind.CAPTURE: payment.captured_minor,
+        OperationKind.REFUND: payment.refunded_minor,
+    }.get(operation.kind)
+    known = sum(
+        op.amount_minor
+        for op in payment.operations
+        if op.kind is operation.kind and op.status is OperationStatus.APPROVED and not op.compensates
+    )
+    if operation.compensates or known != booked:
+        # A reversal, the payment itself, or sums with another amount than asked for in them: what is wrong is not clear.
+        return () if payment.review == asked.reason else (asked,)
+    return (
+        asked,
+        ev.OperationUndone(
+            operation_id=operation.id,
+            amount_minor=operation.amount_minor,
+            code=command.code,
+            evidence=command.evidence,
+        ),
+    )
+
+
 def _booked_before(payment: Payment, operation: Operation, outcome: Approved) -> bool:
     """Whether another operation has had this very effect: a PSP may know a payment's capture, or its end, only once."""
     if operation.kind not in (OperationKind.CAPTURE, OperationKind.VOID) or operation.compensates:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 
 import msgspec
@@ -27,6 +27,7 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.ids import check_payment_id
 from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent
 from aegispay.domain.payment import FIRST_KINDS, Operation, OperationStatus, Payment
+from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Gateway
 from aegispay.gateways.registry import GatewayRegistry
 from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, DisputeNews, GatewayEvent, WebhookRejected
@@ -46,6 +47,8 @@ _RETRY = RetryPolicy(attempts_max=40, initial_delay_s=2.0, delay_max_s=3600.0)
 KEPT_S = 60 * 86_400.0
 """How long applied notices are remembered: no PSP repeats one after so long."""
 _DECIDE_TRIES_MAX = 50
+_UNDONE_CODES = frozenset({"capture_failed", "refund_failed", "refund_canceled"})
+"""How captures and refunds end of which a PSP may have said before that they had succeeded."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(GatewayEvent).decode
@@ -162,7 +165,7 @@ class Inbound:
         if payment is None or not any(op.gateway == notice.gateway for op in payment.operations):
             raise _NotYet("no payment of ours")
         if event.dispute is not None:
-            await self._dispute(payment, event.dispute)
+            await self._dispute(payment, event.dispute, event.currency)
             return
         operation = _operation_of(payment, event)
         if operation is None:
@@ -200,7 +203,7 @@ class Inbound:
         asked = outcome is None and event.must_look_up
         if not asked and not isinstance(outcome, Approved | Declined | NotSent):
             return  # "Processing" and "the payer must act" tell nothing that our own call does not.
-        if operation.status is OperationStatus.APPROVED and isinstance(outcome, Approved):
+        if isinstance(outcome, Approved) and await self._is_old_news(payment, operation, event):
             return
         row = await engine.store.find_in_flight(operation.id)
         now_us = engine.ports.clock.now_us()
@@ -210,7 +213,7 @@ class Inbound:
             raise _NotYet("a caller is being served")
         known = Known(outcome, Evidence.WEBHOOK) if outcome is not None else None
         contradicts = operation.status is OperationStatus.APPROVED
-        if event.must_look_up or contradicts:
+        if event.must_look_up or (contradicts and not event.undoes):
             # Not signed, or late and out of order: the PSP's present word counts, not the notice's.
             looked = await self._look(payment, operation, row)
             if looked is None:
@@ -220,11 +223,40 @@ class Inbound:
             known = looked
         if known is None:
             return
+        if contradicts and event.undoes and isinstance(known.outcome, Declined):
+            await self._undo(payment, operation, known.outcome, known.evidence)
+            return
         deadline = Deadline(engine.ports.clock, engine.settings.answer_timeout_s)
         try:
             await self._driver.found(payment, row or unleased(payment, operation), known, deadline)
         except StaleFence:
             raise _NotYet("another worker has it") from None
+
+    async def _is_old_news(self, payment: Payment, operation: Operation, event: GatewayEvent) -> bool:
+        """Whether an approval adds nothing to what is recorded, or is overtaken by a failure that followed it."""
+        if operation.status is OperationStatus.APPROVED:
+            if event.again:
+                raise _NotYet("the failure that it mends is not known yet")
+            return True
+        if operation.status is not OperationStatus.DECLINED or event.again:
+            return False
+        if not operation.undone and operation.code not in _UNDONE_CODES:
+            return False
+        # The failure was faster than the approval that it follows. Told in order, a person would have been asked.
+        if not operation.undone:
+            reason = f"undone: {operation.code}"
+            await self._decided(payment, cmd.RequestReview(reason=reason, operation_id=operation.id))
+        return True
+
+    async def _undo(
+        self, payment: Payment, operation: Operation, outcome: Declined, evidence: Evidence
+    ) -> None:
+        """Takes what failed after all out of the books again. An authorisation that is open again lapses one day."""
+        engine = self._engine
+        winner = payment.winner
+        lapses = winner is not None and await engine.store.find_in_flight(winner.id) is None
+        command = cmd.RecordUndone(operation_id=operation.id, code=outcome.code, evidence=evidence)
+        await self._decided(payment, command, engine.lapsing if lapses else None)
 
     async def _look(self, payment: Payment, operation: Operation, row: InFlight | None) -> Known | None:
         gateway: Gateway | None = self._registry.find(operation.gateway)
@@ -234,34 +266,66 @@ class Inbound:
         return await self._engine.look(gateway, call, row or unleased(payment, operation), trusted=False)
 
     async def _unknown_operation(self, payment: Payment, event: GatewayEvent) -> None:
-        """News of something that we did not ask for: a refund from the PSP's dashboard is taken into our books."""
-        if event.kind is not OperationKind.REFUND or not isinstance(event.outcome, Approved):
+        """News of something that we did not ask for: what was done at the PSP's dashboard is taken into our books."""
+        if not isinstance(event.outcome, Approved):
+            raise _NotYet("no such operation")
+        reference = event.reference or event.outcome.reference
+        if event.kind is OperationKind.VOID:
+            await self._external_void(payment, reference)
+            return
+        if event.kind is not OperationKind.REFUND:
             raise _NotYet("no such operation")
         command = cmd.RecordExternalRefund(
             operation_id=self._engine.new_operation_id(),
             amount_minor=event.outcome.amount_minor,
-            reference=event.reference or event.outcome.reference,
+            reference=reference,
         )
         await self._decided(payment, command)
 
-    async def _dispute(self, payment: Payment, news: DisputeNews) -> None:
+    async def _external_void(self, payment: Payment, reference: str) -> None:
+        """Believed once the PSP's present word confirms it; where it has none to give, a person is asked."""
+        engine = self._engine
+        winner = payment.winner
+        if winner is not None and payment.state is PaymentState.AUTHORIZED and not payment.unfinished:
+            gateway = self._registry.find(winner.gateway)
+            looked = await self._look(payment, winner, None)
+            if looked is None and gateway is not None and not gateway.capabilities.lookup_by_reference:
+                reason = f"external_void_unconfirmed: {reference}"
+                await self._decided(payment, cmd.RequestReview(reason=reason, operation_id=winner.id))
+                return
+            if looked is None or not isinstance(looked.outcome, Declined):
+                raise _NotYet("the gateway does not confirm the void")
+        command = cmd.RecordExternalVoid(operation_id=engine.new_operation_id(), reference=reference)
+        await self._decided(payment, command)
+
+    async def _dispute(self, payment: Payment, news: DisputeNews, currency: str | None) -> None:
         command: cmd.OpenDispute | cmd.CloseDispute
         if news.opened:
             command = cmd.OpenDispute(
                 reference=news.reference, amount_minor=news.amount_minor, reason=news.reason
             )
         else:
-            command = cmd.CloseDispute(reference=news.reference, won=bool(news.won))
+            # Banks decide in the payer's currency: an amount in another than ours is not one of our books.
+            ours = currency in (None, payment.currency)
+            amount = news.amount_minor if ours else 0
+            command = cmd.CloseDispute(reference=news.reference, won=news.won, amount_minor=amount)
         await self._decided(payment, command)
 
-    async def _decided(self, payment: Payment, command: cmd.Command) -> None:
+    async def _decided(
+        self,
+        payment: Payment,
+        command: cmd.Command,
+        row_of: Callable[[Payment], InFlight | None] | None = None,
+    ) -> None:
+        """Decides on the newest version of the payment, and commits. `row_of` may put an operation in flight with it."""
         engine = self._engine
         for _ in range(_DECIDE_TRIES_MAX):
             draft = engine.journal.draft(payment)
             try:
                 if not draft.apply(command):
                     return
-                await engine.journal.commit(draft)
+                row = row_of(draft.current) if row_of is not None else None
+                await engine.journal.commit(draft, opens=() if row is None else (row,))
                 return
             except VersionConflict:
                 payment = await engine.load(payment.id)

@@ -235,6 +235,7 @@ def _about(
         amount_minor=from_paypal(resource.amount.value, code) if code else None,
         currency=code or None,
         must_look_up=True,
+        undoes=kind is K.REFUND and isinstance(outcome, Declined),
     )
 
 
