@@ -36,32 +36,39 @@ def _disputable(payment: Payment) -> None:
 
 def close_dispute(payment: Payment, command: cmd.CloseDispute) -> Events:
     """What was lost leaves what may be refunded. A verdict that contradicts an earlier one is a person's to read."""
-    reference, won = command.reference, command.won
+    reference = command.reference
     known = reference in payment.disputes_closed
-    lost = reference in payment.disputes_lost
-    if known and (won is None or won is not lost):
-        return ()
-    if reference not in payment.disputes_open and not known:
+    if not known and reference not in payment.disputes_open:
         # The news came out of order: remembered, so that the opening that follows is not taken for a new one.
         _disputable(payment)
-    doubt = _verdict_in_doubt(payment, command, known)
-    asked = () if doubt is None else (ev.ReviewRequested(reason=f"{doubt}: {reference}"),)
-    if known and won:
-        return asked
-    amount = command.amount_minor if won is False else 0
-    if type(amount) is not int or not 0 <= amount <= AMOUNT_MINOR_MAX:
-        amount = 0
-    return (*asked, ev.DisputeClosed(reference=reference, won=won is True, amount_minor=amount))
-
-
-def _verdict_in_doubt(payment: Payment, command: cmd.CloseDispute, known: bool) -> str | None:
-    """Why a person must look at the end of this dispute, if one must."""
+    if command.won is False:
+        return _lose(payment, command, known)
     if known:
-        return "dispute_decided_twice"
-    if command.won is None:
-        return "dispute_ended_undecided"
-    if command.won:
-        return None
-    if type(command.amount_minor) is not int or not 0 < command.amount_minor <= AMOUNT_MINOR_MAX:
-        return "dispute_lost_amount_unknown"
-    return "dispute_lost_beyond_captured" if command.amount_minor > payment.refundable_minor else None
+        return _ask("dispute_decided_twice", reference) if command.won and _lost(payment, reference) else ()
+    asked = () if command.won else _ask("dispute_ended_undecided", reference)
+    return (*asked, ev.DisputeClosed(reference=reference, won=command.won is True))
+
+
+def _lose(payment: Payment, command: cmd.CloseDispute, known: bool) -> Events:
+    reference, amount = command.reference, command.amount_minor
+    if type(amount) is not int or not 0 < amount <= AMOUNT_MINOR_MAX:
+        amount = 0
+    if payment.disputes_lost.get(reference) or (_lost(payment, reference) and not amount):
+        return ()
+    asked: Events = ()
+    if known and not _lost(payment, reference):
+        asked = _ask("dispute_decided_twice", reference)
+    elif not amount:
+        asked = _ask("dispute_lost_amount_unknown", reference)
+    elif amount > payment.refundable_minor:
+        asked = _ask("dispute_lost_beyond_captured", reference)
+    return (*asked, ev.DisputeClosed(reference=reference, won=False, amount_minor=amount))
+
+
+def _lost(payment: Payment, reference: str) -> bool:
+    return reference in payment.disputes_lost
+
+
+def _ask(reason: str, reference: str) -> Events:
+    """Asks a person, before anybody sees the dispute as over."""
+    return (ev.ReviewRequested(reason=f"{reason}: {reference}"),)

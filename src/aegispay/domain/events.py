@@ -171,8 +171,8 @@ class DisputeOpened(_Data, frozen=True, kw_only=True, omit_defaults=True, tag="d
 class DisputeClosed(_Data, frozen=True, kw_only=True, omit_defaults=True, tag="dispute_closed"):
     reference: str
     won: bool
-    amount_minor: int = 0
-    """What the merchant lost; 0 where the dispute was won, or where nobody said (also before this was recorded)."""
+    amount_minor: int | None = None
+    """What the merchant lost, 0 where a person must tell. None where nothing was, or from before this was recorded."""
 
 
 EventData = (

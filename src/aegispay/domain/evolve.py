@@ -340,7 +340,7 @@ def _dispute_closed(payment: Payment, data: ev.DisputeClosed, event: Event) -> P
     still_open = tuple(one for one in payment.disputes_open if one != data.reference)
     closed = tuple(one for one in payment.disputes_closed if one != data.reference)
     lost = payment.disputes_lost
-    if data.amount_minor:
+    if data.amount_minor is not None:
         lost = {**lost, data.reference: data.amount_minor}
     return replace(
         payment,

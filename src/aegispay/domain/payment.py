@@ -128,7 +128,7 @@ class Payment(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     disputes_open: tuple[str, ...] = ()
     disputes_closed: tuple[str, ...] = ()
     disputes_lost: dict[str, int] = msgspec.field(default_factory=dict)
-    """The disputes that took money back, with what each took."""
+    """The disputes that took money back, with what each took; 0 where a person must tell."""
     expires_at_us: int | None = None
     """When the authorisation lapses."""
     answered_version: int = 0

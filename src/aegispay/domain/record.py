@@ -292,7 +292,25 @@ def _record_late(payment: Payment, operation: Operation, command: cmd.RecordOutc
     if _booked_before(payment, operation, outcome):
         return []
     # A capture, void, refund or reversal that did happen: our books follow the gateway's.
-    return _approve(payment, operation, outcome, command.evidence)
+    events = _approve(payment, operation, outcome, command.evidence)
+    if _mends(payment, operation, events):
+        events.append(ev.ReviewClosed(reason=f"evidence: {command.evidence}"))
+    return events
+
+
+def _mends(payment: Payment, operation: Operation, events: list[EventData]) -> bool:
+    """Whether this approval undoes the undoing that a person was asked about, and nothing else of its kind is left."""
+    if payment.review != undone_reason(operation.code or ""):
+        return False
+    return not any(isinstance(one, ev.ReviewRequested) for one in events) and not any(
+        (op.undone and op.id != operation.id) or op.status is OperationStatus.UNWANTED
+        for op in payment.operations
+    )
+
+
+def undone_reason(code: str) -> str:
+    """What a person is told of a capture or refund that failed after it had been approved."""
+    return f"undone: {code}"
 
 
 def undo(payment: Payment, command: cmd.RecordUndone) -> Events:
@@ -303,7 +321,7 @@ def undo(payment: Payment, command: cmd.RecordUndone) -> Events:
     if operation.status is not OperationStatus.APPROVED:
         return ()
     # First, so that nobody who follows the events sees the payment settled as it now is.
-    asked = ev.ReviewRequested(reason=f"undone: {command.code}", operation_id=operation.id)
+    asked = ev.ReviewRequested(reason=undone_reason(command.code), operation_id=operation.id)
     booked = {
         OperationKind.CAPTURE: payment.captured_minor,
         OperationKind.REFUND: payment.refunded_minor,

@@ -27,6 +27,7 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.ids import check_payment_id
 from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent
 from aegispay.domain.payment import FIRST_KINDS, Operation, OperationStatus, Payment
+from aegispay.domain.record import undone_reason
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Gateway
 from aegispay.gateways.registry import GatewayRegistry
@@ -234,19 +235,20 @@ class Inbound:
 
     async def _is_old_news(self, payment: Payment, operation: Operation, event: GatewayEvent) -> bool:
         """Whether an approval adds nothing to what is recorded, or is overtaken by a failure that followed it."""
-        if operation.status is OperationStatus.APPROVED:
-            if event.again:
+        failed = operation.status is OperationStatus.DECLINED and (
+            operation.undone or operation.code in _UNDONE_CODES
+        )
+        if event.again:
+            if not failed:
                 raise _NotYet("the failure that it mends is not known yet")
+            return False
+        if operation.status is OperationStatus.APPROVED:
             return True
-        if operation.status is not OperationStatus.DECLINED or event.again:
-            return False
-        if not operation.undone and operation.code not in _UNDONE_CODES:
-            return False
-        # The failure was faster than the approval that it follows. Told in order, a person would have been asked.
-        if not operation.undone:
-            reason = f"undone: {operation.code}"
+        if failed and not operation.undone:
+            # The failure was faster than the approval that it follows. Told in order, a person would have been asked.
+            reason = undone_reason(operation.code or "")
             await self._decided(payment, cmd.RequestReview(reason=reason, operation_id=operation.id))
-        return True
+        return failed
 
     async def _undo(
         self, payment: Payment, operation: Operation, outcome: Declined, evidence: Evidence
