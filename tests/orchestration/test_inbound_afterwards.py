@@ -295,6 +295,39 @@ async def test_a_refund_at_adyens_dashboard_is_booked(make_world: Make) -> None:
     assert (await pay.get(paid.payment_id)).refunded_minor == 25_00
 
 
+async def test_a_refund_in_a_notice_that_could_be_forged_is_booked_as_the_psp_itself_says(
+    make_world: Make,
+) -> None:
+    world = make_world(TellingGateway("alpha"))
+    pay = await world.instance()
+    paid = await pay.charge(USD100, "tok_ok", idempotency_key="k")
+    forged = replace(outside(OperationKind.REFUND, paid.payment, 1, 90_00), forgeable=True, must_look_up=True)
+    await tell(pay, forged)
+    assert (await pay.get(paid.payment_id)).refunded_minor == 0
+    asked = []
+
+    async def known(call: GatewayCall) -> Lookup:
+        asked.append((call.kind, call.own_reference))
+        return Found(outcome=Approved(reference="made_outside_2", amount_minor=30_00))
+
+    world.gateways[0].look_up = known  # type: ignore[method-assign]
+    told = outside(OperationKind.REFUND, paid.payment, 2, 90_00)
+    await tell(pay, replace(told, forgeable=True, must_look_up=True))
+    assert (await pay.get(paid.payment_id)).refunded_minor == 30_00
+    assert asked == [(OperationKind.REFUND, "made_outside_2")]
+
+
+async def test_a_refund_that_another_payment_has_is_not_booked_twice(make_world: Make) -> None:
+    world = make_world(TellingGateway("alpha"))
+    pay = await world.instance()
+    first, second = [await pay.charge(USD100, "tok_ok", idempotency_key=key) for key in "ab"]
+    told = outside(OperationKind.REFUND, first.payment, 1, 30_00)
+    await tell(pay, told)
+    await tell(pay, replace(told, id="again", payment_id=second.payment_id))
+    refunded = [(await pay.get(one.payment_id)).refunded_minor for one in (first, second)]
+    assert refunded == [30_00, 0]
+
+
 def voided_at_the_psp(world: World) -> None:
     async def gone(call: GatewayCall) -> Lookup:
         return Found(outcome=Declined(category=DeclineCategory.HARD, code="canceled"))
@@ -484,6 +517,16 @@ async def test_what_was_lost_in_another_currency_is_a_persons_to_book(make_world
         assert payment.state is S.NEEDS_REVIEW
         assert (payment.review or "").startswith("dispute_lost_amount_unknown")
         assert payment.lost_minor == 0
+
+
+async def test_what_a_forgeable_notice_says_was_lost_is_a_persons_to_book(make_world: Make) -> None:
+    world = make_world(TellingGateway("alpha"))
+    pay = await world.instance()
+    paid = await pay.charge(USD100, "tok_ok", idempotency_key="k")
+    for number, news in enumerate((OPENED, LOST)):
+        await tell(pay, replace(dispute(paid.payment, number, news), forgeable=True))
+    payment = await pay.get(paid.payment_id)
+    assert (payment.review, payment.lost_minor) == ("dispute_lost_amount_unknown: dp_1", 0)
 
 
 async def test_a_chargeback_at_adyen_finds_its_payment(make_world: Make) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from aegispay.domain import commands as cmd
+from aegispay.domain.decide import gateway_key
 from aegispay.domain.errors import (
     AegisPayError,
     InvalidState,
@@ -166,11 +167,11 @@ class Inbound:
         if payment is None or not any(op.gateway == notice.gateway for op in payment.operations):
             raise _NotYet("no payment of ours")
         if event.dispute is not None:
-            await self._dispute(payment, event.dispute, event.currency)
+            await self._dispute(payment, event.dispute, event)
             return
         operation = _operation_of(payment, event)
         if operation is None:
-            await self._unknown_operation(payment, event)
+            await self._unknown_operation(payment, event, notice.gateway)
             return
         await self._record(payment, operation, event)
 
@@ -267,7 +268,7 @@ class Inbound:
         call = self._engine.call_for(payment, operation)
         return await self._engine.look(gateway, call, row or unleased(payment, operation), trusted=False)
 
-    async def _unknown_operation(self, payment: Payment, event: GatewayEvent) -> None:
+    async def _unknown_operation(self, payment: Payment, event: GatewayEvent, gateway_name: str) -> None:
         """News of something that we did not ask for: what was done at the PSP's dashboard is taken into our books."""
         if not isinstance(event.outcome, Approved):
             raise _NotYet("no such operation")
@@ -277,12 +278,39 @@ class Inbound:
             return
         if event.kind is not OperationKind.REFUND:
             raise _NotYet("no such operation")
+        known = await self._payment_at(gateway_name, reference)
+        if known is not None and known.id != payment.id:
+            raise _NotYet("it is another payment's")
         command = cmd.RecordExternalRefund(
             operation_id=self._engine.new_operation_id(),
             amount_minor=event.outcome.amount_minor,
             reference=reference,
         )
+        if event.forgeable:
+            amount_minor = await self._refunded_minor(payment, command)
+            command = replace(command, amount_minor=amount_minor, evidence=Evidence.LOOKUP)
         await self._decided(payment, command)
+
+    async def _refunded_minor(self, payment: Payment, command: cmd.RecordExternalRefund) -> int:
+        """What the gateway itself says of a refund that somebody else made there."""
+        winner = payment.winner
+        if winner is None:
+            raise _NotYet("nothing to refund")
+        asked = Operation(
+            id=command.operation_id,
+            kind=OperationKind.REFUND,
+            gateway=winner.gateway,
+            amount_minor=command.amount_minor,
+            gateway_key=gateway_key(command.operation_id),
+            status=OperationStatus.PENDING,
+            started_at_us=winner.started_at_us,
+            parent_id=winner.id,
+            reference=command.reference,
+        )
+        looked = await self._look(payment, asked, None)
+        if looked is None or not isinstance(looked.outcome, Approved):
+            raise _NotYet("the gateway does not confirm the refund")
+        return looked.outcome.amount_minor
 
     async def _external_void(self, payment: Payment, reference: str) -> None:
         """Believed once the PSP's present word confirms it; where it has none to give, a person is asked."""
@@ -300,15 +328,15 @@ class Inbound:
         command = cmd.RecordExternalVoid(operation_id=engine.new_operation_id(), reference=reference)
         await self._decided(payment, command)
 
-    async def _dispute(self, payment: Payment, news: DisputeNews, currency: str | None) -> None:
+    async def _dispute(self, payment: Payment, news: DisputeNews, event: GatewayEvent) -> None:
         command: cmd.OpenDispute | cmd.CloseDispute
         if news.opened:
             command = cmd.OpenDispute(
                 reference=news.reference, amount_minor=news.amount_minor, reason=news.reason
             )
         else:
-            # Banks decide in the payer's currency: an amount in another than ours is not one of our books.
-            ours = currency in (None, payment.currency)
+            # A bank may decide in the payer's currency; that amount, and a forgeable one, is a person's to book.
+            ours = event.currency in (None, payment.currency) and not event.forgeable
             amount = news.amount_minor if ours else 0
             command = cmd.CloseDispute(reference=news.reference, won=news.won, amount_minor=amount)
         await self._decided(payment, command)
