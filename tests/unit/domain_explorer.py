@@ -51,6 +51,9 @@ CONTRADICTIONS = (
     "voided_",
     "reversed_twice",
     "declined_after",
+    "undone",
+    "dispute_decided_twice",
+    "dispute_lost_beyond",
 )
 """Reviews after which our books follow a gateway that contradicted itself, so the sums may exceed their limits."""
 
@@ -153,6 +156,7 @@ def commands_for(payment: Payment) -> Iterator[cmd.Command]:
             yield cmd.RecordOutcome(operation_id=operation.id, outcome=outcome, will_try_next=again)
         yield cmd.StartReversal(operation_id=new_id, target_id=operation.id)
         yield cmd.RequestReview(reason="slow", operation_id=operation.id)
+        yield cmd.RecordUndone(operation_id=operation.id, code="failed_after_all")
     yield cmd.StartConfirm(operation_id=new_id)
     for amount in (None, PART, AMOUNT - PART, AMOUNT + 1):
         yield cmd.StartCapture(operation_id=new_id, amount_minor=amount, final=amount is None)
@@ -165,13 +169,16 @@ def commands_for(payment: Payment) -> Iterator[cmd.Command]:
         yield cmd.RecordExternalRefund(
             operation_id=new_id, amount_minor=amount, reference=f"outside {amount}"
         )
+    yield cmd.RecordExternalVoid(operation_id=new_id, reference="outside void")
     yield cmd.RequestReview(reason="person")
     yield cmd.CloseReview(reason="seen")
     yield cmd.OpenDispute(reference="d", amount_minor=AMOUNT)
     yield cmd.CloseDispute(reference="d", won=True)
+    yield cmd.CloseDispute(reference="d", won=False, amount_minor=PART)
     if payment.disputes_open:
         yield cmd.OpenDispute(reference="e", amount_minor=AMOUNT)
         yield cmd.CloseDispute(reference="e", won=False)
+        yield cmd.CloseDispute(reference="e", won=None)
 
 
 def canonical(reached: Reached) -> bytes:
@@ -220,8 +227,8 @@ def _check_books(reached: Reached) -> None:
     )
     if not reached.flagged:
         _require(
-            payment.refunded_minor + refunds <= payment.captured_minor,
-            "refunds, reserved too, <= captured",
+            payment.refunded_minor + refunds + payment.lost_minor <= payment.captured_minor,
+            "refunds, reserved too, and what disputes took <= captured",
             reached,
         )
         _require(

@@ -87,6 +87,11 @@ MANUAL: dict[str, Sequence[cmd.Command]] = {
     "expired": (*_AUTHORIZED, void(2, "expired"), ends(2, approved())),
     "void not sent": (*_AUTHORIZED, void(2), ends(2, NotSent(reason="dns"))),
     "partly captured, the rest expired": (*_PART_CAPTURED, void(3, "expired"), ends(3, approved(REST))),
+    "voided outside": (*_AUTHORIZED, cmd.RecordExternalVoid(operation_id=name(2), reference="r5")),
+    "captured, which failed after all": (
+        *(*_AUTHORIZED, capture(2, PART), ends(2, approved(PART))),
+        cmd.RecordUndone(operation_id=name(2), code="capture_failed", evidence=Evidence.LOOKUP),
+    ),
     "authorized in doubt": (*_EARLIER, ends(1, InDoubt(reason="timeout"))),
 }
 AUTOMATIC: dict[str, Sequence[cmd.Command]] = {
@@ -107,6 +112,14 @@ AUTOMATIC: dict[str, Sequence[cmd.Command]] = {
     "partly refunded": (*_EARLIER, ends(1, approved()), refund(2, PART), ends(2, approved(PART))),
     "refunded": (*_EARLIER, ends(1, approved()), refund(2), ends(2, approved())),
     "disputed during a refund": (*_EARLIER, ends(1, approved()), refund(2, PART), OPEN_DISPUTE),
+    "refunded, which failed after all": (
+        *(*_EARLIER, ends(1, approved()), refund(2, PART), ends(2, approved(PART))),
+        cmd.RecordUndone(operation_id=name(2), code="refund_failed", evidence=Evidence.LOOKUP),
+    ),
+    "dispute lost": (
+        *(*_EARLIER, ends(1, approved()), OPEN_DISPUTE),
+        cmd.CloseDispute(reference="d", won=False, amount_minor=PART),
+    ),
     "late success": (
         *_EARLIER,
         ends(0, approved()),

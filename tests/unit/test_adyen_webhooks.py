@@ -234,6 +234,7 @@ def test_trap_capture_failed_and_refund_failed_with_success_true_are_failures(co
     assert event.kind is kind
     assert isinstance(event.outcome, Declined)
     assert event.outcome.code == f"{kind.value}_failed"
+    assert event.undoes, "it may have been approved before, and this is the last word"
     assert event.outcome.category is DeclineCategory.INVALID
 
 
@@ -257,6 +258,7 @@ def test_modifications_name_their_own_reference_and_the_payments(code, kind):
     )
     assert event.outcome == Approved(reference="8836226171638872", amount_minor=1000)
     refused = one(code, "false", originalReference="9913140798220028")
+    assert not refused.undoes
     assert isinstance(refused.outcome, Declined)
     assert refused.outcome.reference == "8836226171638872"
 
@@ -289,6 +291,8 @@ def test_a_capture_that_adyen_repeats_after_it_failed_is_news():
         one("CAPTURE", reason="Transaction Recaptured").id,
     }
     assert len(ids) == 3
+    assert one("CAPTURE", reason="Transaction Recaptured").again
+    assert not one("CAPTURE").again and not one("CAPTURE").undoes
 
 
 def test_disputes_are_opened_won_and_lost():

@@ -251,6 +251,7 @@ def test_a_refund_that_failed_is_declined():
     assert (event.kind, event.operation_id) == (K.REFUND, OPERATION)
     assert isinstance(event.outcome, Declined)
     assert (event.outcome.category, event.outcome.code) == (DeclineCategory.INVALID, "refund_failed")
+    assert event.undoes
     assert event.reference == global_id("refund", "abc")
     assert event.payment_reference == global_id("transaction", "sale1")
 

@@ -195,6 +195,7 @@ def test_refunds(event, status, wanted):
     assert (found.kind, found.operation_id) == (K.REFUND, made.operation_id)
     assert (found.reference, found.payment_reference) == ("rfnd_1", "pay_1")
     assert found.outcome is None if wanted is None else isinstance(found.outcome, wanted)
+    assert found.undoes == (wanted is Declined)
 
 
 def test_a_refund_made_on_the_dashboard_is_kept_without_an_operation():

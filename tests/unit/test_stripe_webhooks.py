@@ -291,6 +291,7 @@ def test_refunds_have_the_outcome_of_their_state(type_):
     assert isinstance(refund(type_, "pending").outcome, Pending)
     failed = refund(type_, "failed", failure_reason="lost_or_stolen_card")
     assert isinstance(failed.outcome, Declined) and failed.outcome.code == "refund_failed"
+    assert (found.undoes, failed.undoes) == (False, True)
 
 
 def test_a_refund_made_in_the_dashboard_has_no_metadata():

@@ -108,6 +108,7 @@ def _amounts(payment: Payment) -> list[tuple[str, object]]:
         ("captured", payment.captured_minor),
         ("released", payment.released_minor),
         ("refunded", payment.refunded_minor),
+        ("lost in disputes", payment.lost_minor),
     )
     rows: list[tuple[str, object]] = [("amount", payment.amount.format())]
     return rows + [(name, _money(value, payment)) for name, value in named if value]

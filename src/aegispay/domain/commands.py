@@ -95,6 +95,23 @@ class RecordExternalRefund(_Command, frozen=True, gc=False, kw_only=True):
     evidence: Evidence = Evidence.WEBHOOK
 
 
+class RecordExternalVoid(_Command, frozen=True, gc=False, kw_only=True):
+    """The authorisation was released outside of us, and the gateway's present word confirms it."""
+
+    operation_id: str
+    reference: str
+    """What the PSP calls the void, or the payment."""
+    evidence: Evidence = Evidence.WEBHOOK
+
+
+class RecordUndone(_Command, frozen=True, gc=False, kw_only=True):
+    """The gateway's word that what it had approved failed after all. Changes nothing that is not approved."""
+
+    operation_id: str
+    code: str
+    evidence: Evidence = Evidence.WEBHOOK
+
+
 class RequestReview(_Command, frozen=True, kw_only=True):
     reason: str
     operation_id: str | None = None
@@ -112,7 +129,10 @@ class OpenDispute(_Command, frozen=True, kw_only=True):
 
 class CloseDispute(_Command, frozen=True, kw_only=True):
     reference: str
-    won: bool
+    won: bool | None
+    """None: it is over, and the PSP did not say for whom."""
+    amount_minor: int = 0
+    """What was lost, if it was; 0 where that is not known."""
 
 
 Command = (
@@ -125,6 +145,8 @@ Command = (
     | StartRefund
     | StartReversal
     | RecordExternalRefund
+    | RecordExternalVoid
+    | RecordUndone
     | RequestReview
     | CloseReview
     | OpenDispute

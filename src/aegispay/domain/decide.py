@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from aegispay.domain import commands as cmd
 from aegispay.domain import events as ev
+from aegispay.domain.disputes import DISPUTES_MAX, close_dispute, open_dispute
 from aegispay.domain.errors import (
     AmountTooLarge,
     InvalidAmount,
@@ -32,11 +33,13 @@ from aegispay.domain.record import (
     next_may_start,
     record,
     stranded,
+    undo,
 )
 from aegispay.domain.states import PAID, PaymentState
 
 __all__ = [
     "ATTEMPTS_MAX",
+    "DISPUTES_MAX",
     "OPERATIONS_MAX",
     "Events",
     "decide",
@@ -48,7 +51,6 @@ __all__ = [
 
 REVERSALS_MAX = 10
 """How often the reversal of one unwanted success is tried; after that a person must do it."""
-DISPUTES_MAX = 50
 
 
 def decide(payment: Payment | None, command: cmd.Command) -> Events:
@@ -301,7 +303,7 @@ def _external_refund(payment: Payment, command: cmd.RecordExternalRefund) -> Eve
     winner = payment.winner
     if payment.reserved(OperationKind.REFUND):
         raise OperationInDoubt(f"a refund of {payment.id} is under way; it may be this one.")
-    left = payment.captured_minor - payment.refunded_minor
+    left = payment.captured_minor - payment.refunded_minor - payment.lost_minor
     if winner is None or payment.disputes_open or not 0 < command.amount_minor <= left:
         if payment.review is not None:
             raise InvalidState(f"{payment.id} is in review; the refund {command.reference} waits.")
@@ -320,6 +322,37 @@ def _external_refund(payment: Payment, command: cmd.RecordExternalRefund) -> Eve
         ev.OperationApproved(
             operation_id=command.operation_id,
             amount_minor=command.amount_minor,
+            reference=command.reference,
+            evidence=command.evidence,
+        ),
+    )
+
+
+def _external_void(payment: Payment, command: cmd.RecordExternalVoid) -> Events:
+    """Only what is authorised, not captured and left alone ends as canceled; what else was voided, a person must tell."""
+    if payment.state in (PaymentState.CANCELED, PaymentState.EXPIRED, PaymentState.FAILED):
+        return ()
+    if payment.unfinished:
+        raise OperationInDoubt(f"an operation of {payment.id} is under way; the void may be its outcome.")
+    _room(payment, command.operation_id)
+    winner = payment.winner
+    if winner is None or payment.state is not PaymentState.AUTHORIZED or payment.captured_minor:
+        if payment.review is not None:
+            raise InvalidState(f"{payment.id} is in review; the void {command.reference} waits.")
+        return (ev.ReviewRequested(reason=f"external_void_does_not_fit: {command.reference}"),)
+    return (
+        ev.OperationStarted(
+            operation_id=command.operation_id,
+            kind=OperationKind.VOID,
+            gateway=winner.gateway,
+            amount_minor=payment.capturable_minor,
+            gateway_key=gateway_key(command.operation_id),
+            parent_id=winner.id,
+            reason="external",
+        ),
+        ev.OperationApproved(
+            operation_id=command.operation_id,
+            amount_minor=payment.capturable_minor,
             reference=command.reference,
             evidence=command.evidence,
         ),
@@ -378,33 +411,6 @@ def _close_review(payment: Payment, command: cmd.CloseReview) -> Events:
     return (ev.ReviewClosed(reason=command.reason),)
 
 
-def _open_dispute(payment: Payment, command: cmd.OpenDispute) -> Events:
-    if command.reference in payment.disputes_open or command.reference in payment.disputes_closed:
-        return ()
-    _disputable(payment)
-    return (
-        ev.DisputeOpened(
-            reference=command.reference, amount_minor=command.amount_minor, reason=command.reason
-        ),
-    )
-
-
-def _disputable(payment: Payment) -> None:
-    if not payment.captured_minor:
-        raise InvalidState(f"{payment.id} has no captured amount to dispute.")
-    if len(payment.disputes_open) + len(payment.disputes_closed) >= DISPUTES_MAX:
-        raise InvalidState(f"{payment.id} has {DISPUTES_MAX} disputes, the most that a payment may have.")
-
-
-def _close_dispute(payment: Payment, command: cmd.CloseDispute) -> Events:
-    if command.reference in payment.disputes_closed:
-        return ()
-    if command.reference not in payment.disputes_open:
-        # The news came out of order: remembered, so that the opening that follows is not taken for a new one.
-        _disputable(payment)
-    return (ev.DisputeClosed(reference=command.reference, won=command.won),)
-
-
 _DECIDERS: dict[type, Callable[[Payment, Any], Events]] = {
     cmd.StartAttempt: _start_attempt,
     cmd.RecordOutcome: record,
@@ -414,8 +420,10 @@ _DECIDERS: dict[type, Callable[[Payment, Any], Events]] = {
     cmd.StartRefund: _start_refund,
     cmd.StartReversal: _start_reversal,
     cmd.RecordExternalRefund: _external_refund,
+    cmd.RecordExternalVoid: _external_void,
+    cmd.RecordUndone: undo,
     cmd.RequestReview: _request_review,
     cmd.CloseReview: _close_review,
-    cmd.OpenDispute: _open_dispute,
-    cmd.CloseDispute: _close_dispute,
+    cmd.OpenDispute: open_dispute,
+    cmd.CloseDispute: close_dispute,
 }

@@ -103,6 +103,16 @@ class OperationNotSent(_Data, frozen=True, kw_only=True, omit_defaults=True, tag
     evidence: Evidence = Evidence.REPLY
 
 
+class OperationUndone(_Data, frozen=True, kw_only=True, omit_defaults=True, tag="operation_undone"):
+    """A capture or refund that the gateway had approved failed after all: its amount is in the books no more."""
+
+    operation_id: str
+    amount_minor: int
+    """What is taken out of the books again."""
+    code: str
+    evidence: Evidence = Evidence.WEBHOOK
+
+
 class OperationInDoubt(_Data, frozen=True, kw_only=True, omit_defaults=True, tag="operation_in_doubt"):
     operation_id: str
     reason: str
@@ -161,6 +171,8 @@ class DisputeOpened(_Data, frozen=True, kw_only=True, omit_defaults=True, tag="d
 class DisputeClosed(_Data, frozen=True, kw_only=True, omit_defaults=True, tag="dispute_closed"):
     reference: str
     won: bool
+    amount_minor: int | None = None
+    """What the merchant lost, 0 where a person must tell. None where nothing was, or from before this was recorded."""
 
 
 EventData = (
@@ -169,6 +181,7 @@ EventData = (
     | OperationApproved
     | OperationDeclined
     | OperationNotSent
+    | OperationUndone
     | OperationInDoubt
     | OperationRequiresAction
     | OperationPending

@@ -135,6 +135,7 @@ def _approved(payment: Payment, data: ev.OperationApproved, event: Event) -> Pay
         category=None,
         message=None,
         next_action=None,
+        undone=False,
     )
     changed = replace(payment, operations=operations)
     if operation.compensates:
@@ -233,6 +234,34 @@ def _not_sent(payment: Payment, data: ev.OperationNotSent, event: Event) -> Paym
     return changed
 
 
+def _undone(payment: Payment, data: ev.OperationUndone, event: Event) -> Payment:
+    operation = _get(payment, data.operation_id)
+    operations = _with(
+        payment,
+        operation.id,
+        status=OperationStatus.DECLINED,
+        category=DeclineCategory.INVALID,
+        code=data.code,
+        undone=True,
+        concluded_version=event.version,
+    )
+    changed = replace(payment, operations=operations)
+    if operation.kind is OperationKind.REFUND:
+        return replace(changed, refunded_minor=payment.refunded_minor - data.amount_minor)
+    # What the capture had released by being the last is reserved again, unless something else released it too.
+    ended = any(
+        op.status is OperationStatus.APPROVED
+        and not op.compensates
+        and (op.kind is OperationKind.VOID or (op.kind is OperationKind.CAPTURE and op.final))
+        for op in operations
+    )
+    return replace(
+        changed,
+        captured_minor=payment.captured_minor - data.amount_minor,
+        released_minor=payment.released_minor if ended else 0,
+    )
+
+
 def _in_doubt(payment: Payment, data: ev.OperationInDoubt, event: Event) -> Payment:
     _get(payment, data.operation_id)
     return replace(
@@ -309,8 +338,15 @@ def _dispute_opened(payment: Payment, data: ev.DisputeOpened, event: Event) -> P
 
 def _dispute_closed(payment: Payment, data: ev.DisputeClosed, event: Event) -> Payment:
     still_open = tuple(one for one in payment.disputes_open if one != data.reference)
+    closed = tuple(one for one in payment.disputes_closed if one != data.reference)
+    lost = payment.disputes_lost
+    if data.amount_minor is not None:
+        lost = {**lost, data.reference: data.amount_minor}
     return replace(
-        payment, disputes_open=still_open, disputes_closed=(*payment.disputes_closed, data.reference)
+        payment,
+        disputes_open=still_open,
+        disputes_closed=(*closed, data.reference),
+        disputes_lost=lost,
     )
 
 
@@ -319,6 +355,7 @@ _HANDLERS: dict[type, Callable[[Payment, Any, Event], Payment]] = {
     ev.OperationApproved: _approved,
     ev.OperationDeclined: _declined,
     ev.OperationNotSent: _not_sent,
+    ev.OperationUndone: _undone,
     ev.OperationInDoubt: _in_doubt,
     ev.OperationRequiresAction: _requires_action,
     ev.OperationPending: _pending,

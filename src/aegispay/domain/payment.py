@@ -72,6 +72,8 @@ class Operation(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaul
     action_data: dict[str, str] = msgspec.field(default_factory=dict)
     compensates: bool = False
     capture_id: str | None = None
+    undone: bool = False
+    """Approved once, and failed after all."""
     taken_minor: int = 0
     """What an unwanted success took, which is what its reversal gives back."""
     concluded_version: int = 0
@@ -125,6 +127,8 @@ class Payment(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     """Whether the review closes by itself once the operations under way have ended."""
     disputes_open: tuple[str, ...] = ()
     disputes_closed: tuple[str, ...] = ()
+    disputes_lost: dict[str, int] = msgspec.field(default_factory=dict)
+    """The disputes that took money back, with what each took; 0 where a person must tell."""
     expires_at_us: int | None = None
     """When the authorisation lapses."""
     answered_version: int = 0
@@ -149,6 +153,10 @@ class Payment(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
         return Money(self.refunded_minor, self.currency)
 
     @property
+    def lost(self) -> Money:
+        return Money(self.lost_minor, self.currency)
+
+    @property
     def completed(self) -> bool:
         """Whether the full amount was captured."""
         return self.captured_minor == self.amount_minor
@@ -165,8 +173,15 @@ class Payment(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
     @property
     def refundable_minor(self) -> int:
-        """What may still be refunded: captured less refunded, and reserved by refunds."""
-        return self.captured_minor - self.refunded_minor - self.reserved(OperationKind.REFUND)
+        """What may still be refunded: captured less refunded, lost in disputes, and reserved by refunds."""
+        return (
+            self.captured_minor - self.refunded_minor - self.lost_minor - self.reserved(OperationKind.REFUND)
+        )
+
+    @property
+    def lost_minor(self) -> int:
+        """What lost disputes took back."""
+        return sum(self.disputes_lost.values())
 
     def reserved(self, kind: OperationKind) -> int:
         """The amount that operations of this kind, under way or in doubt, may yet take."""

@@ -294,7 +294,57 @@ def _record_late(payment: Payment, operation: Operation, command: cmd.RecordOutc
     if _booked_before(payment, operation, outcome):
         return []
     # A capture, void, refund or reversal that did happen: our books follow the gateway's.
-    return _approve(payment, operation, outcome, command.evidence)
+    events = _approve(payment, operation, outcome, command.evidence)
+    if _mends(payment, operation, events):
+        events.append(ev.ReviewClosed(reason=f"evidence: {command.evidence}"))
+    return events
+
+
+def _mends(payment: Payment, operation: Operation, events: list[EventData]) -> bool:
+    """Whether this approval undoes the undoing that a person was asked about, and nothing else of its kind is left."""
+    if payment.review != undone_reason(operation.code or ""):
+        return False
+    return not any(isinstance(one, ev.ReviewRequested) for one in events) and not any(
+        (op.undone and op.id != operation.id) or op.status is OperationStatus.UNWANTED
+        for op in payment.operations
+    )
+
+
+def undone_reason(code: str) -> str:
+    """What a person is told of a capture or refund that failed after it had been approved."""
+    return f"undone: {code}"
+
+
+def undo(payment: Payment, command: cmd.RecordUndone) -> Events:
+    """The amount leaves the books, and a person is told: goods may have been sent, or the payer told of a refund."""
+    operation = payment.operation(command.operation_id)
+    if operation is None:
+        raise InvalidState(f"{payment.id} has no operation {command.operation_id}.")
+    if operation.status is not OperationStatus.APPROVED:
+        return ()
+    # First, so that nobody who follows the events sees the payment settled as it now is.
+    asked = ev.ReviewRequested(reason=undone_reason(command.code), operation_id=operation.id)
+    booked = {
+        OperationKind.CAPTURE: payment.captured_minor,
+        OperationKind.REFUND: payment.refunded_minor,
+    }.get(operation.kind)
+    known = sum(
+        op.amount_minor
+        for op in payment.operations
+        if op.kind is operation.kind and op.status is OperationStatus.APPROVED and not op.compensates
+    )
+    if operation.compensates or known != booked:
+        # A reversal, the payment itself, or sums with another amount than asked for in them: what is wrong is not clear.
+        return () if payment.review == asked.reason else (asked,)
+    return (
+        asked,
+        ev.OperationUndone(
+            operation_id=operation.id,
+            amount_minor=operation.amount_minor,
+            code=command.code,
+            evidence=command.evidence,
+        ),
+    )
 
 
 def _given_up(payment: Payment, operation: Operation) -> bool:

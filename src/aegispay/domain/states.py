@@ -154,8 +154,8 @@ _ROWS: tuple[tuple[str, str, str, str, str], ...] = (
         "C",
         "needs_review",
         "needs_review",
-        f"{_GOES_ON} operation_approved operation_requires_action late_success_found dispute_opened dispute_closed"
-        " payment_failed",
+        f"{_GOES_ON} operation_approved operation_undone operation_requires_action late_success_found"
+        " dispute_opened dispute_closed payment_failed",
         "evidence arrives while a person looks",
     ),
     ("D", "needs_review", f"{_OPEN} {_SETTLED} {_OVER} disputed", "review_closed", "the doubt is cleared"),

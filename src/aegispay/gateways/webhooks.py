@@ -66,5 +66,11 @@ class GatewayEvent(msgspec.Struct, frozen=True, kw_only=True):
     amount_minor: int | None = None
     currency: str | None = None
     dispute: DisputeNews | None = None
+    forgeable: bool = False
+    """Its text could have been put under somebody else's signature: no amount is believed that a look-up does not say."""
+    undoes: bool = False
+    """A capture or refund that is declined here may have been approved before: this is the later word, and the last."""
+    again: bool = False
+    """Approved once more after such a failure: the last word after that one."""
     must_look_up: bool = False
     """The notice alone proves nothing (a field that matters is not signed): look the operation up before believing it."""

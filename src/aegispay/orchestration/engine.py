@@ -342,6 +342,13 @@ class Engine:
             return None
         return replace(row, purpose=Purpose.EXPIRY, due_at_us=expires_at_us, owner="", tries=0)
 
+    def lapsing(self, payment: Payment) -> InFlight | None:
+        """The row of an authorisation that is open again, until it lapses; None where none is."""
+        winner = payment.winner
+        if winner is None:
+            return None
+        return self._lapsing(payment, winner, self.new_row(payment, winner.id, winner.gateway))
+
     def _default_expiry(self, operation: Operation, now_us: int) -> int | None:
         gateway = self.registry.find(operation.gateway)
         ttl_s = gateway.capabilities.authorization_ttl_s if gateway else None

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 
 import msgspec
 from msgspec.structs import replace
 
 from aegispay.domain import commands as cmd
+from aegispay.domain.decide import gateway_key
 from aegispay.domain.errors import (
     AegisPayError,
     InvalidState,
@@ -27,6 +28,8 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.ids import check_payment_id
 from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent
 from aegispay.domain.payment import FIRST_KINDS, Operation, OperationStatus, Payment
+from aegispay.domain.record import undone_reason
+from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found, Gateway, NotFound
 from aegispay.gateways.registry import GatewayRegistry
 from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, DisputeNews, GatewayEvent, WebhookRejected
@@ -46,6 +49,8 @@ _RETRY = RetryPolicy(attempts_max=40, initial_delay_s=2.0, delay_max_s=3600.0)
 KEPT_S = 60 * 86_400.0
 """How long applied notices are remembered: no PSP repeats one after so long."""
 _DECIDE_TRIES_MAX = 50
+_UNDONE_CODES = frozenset({"capture_failed", "refund_failed", "refund_canceled"})
+"""How captures and refunds end of which a PSP may have said before that they had succeeded."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(GatewayEvent).decode
@@ -162,11 +167,11 @@ class Inbound:
         if payment is None or not any(op.gateway == notice.gateway for op in payment.operations):
             raise _NotYet("no payment of ours")
         if event.dispute is not None:
-            await self._dispute(payment, event.dispute)
+            await self._dispute(payment, event.dispute, event)
             return
         operation = _operation_of(payment, event)
         if operation is None:
-            await self._unknown_operation(payment, event)
+            await self._unknown_operation(payment, event, notice.gateway)
             return
         await self._record(payment, operation, event)
 
@@ -200,7 +205,7 @@ class Inbound:
         asked = outcome is None and event.must_look_up
         if not asked and not isinstance(outcome, Approved | Declined | NotSent):
             return  # "Processing" and "the payer must act" tell nothing that our own call does not.
-        if operation.status is OperationStatus.APPROVED and isinstance(outcome, Approved):
+        if isinstance(outcome, Approved) and await self._is_old_news(payment, operation, event):
             return
         row = await engine.store.find_in_flight(operation.id)
         now_us = engine.ports.clock.now_us()
@@ -210,9 +215,9 @@ class Inbound:
             raise _NotYet("a caller is being served")
         known = Known(outcome, Evidence.WEBHOOK) if outcome is not None else None
         contradicts = operation.status is OperationStatus.APPROVED
-        if event.must_look_up or contradicts:
+        if event.must_look_up or (contradicts and not event.undoes):
             # Not signed, or late and out of order: the PSP's present word counts, not the notice's.
-            looked = await self._look(payment, operation, row)
+            looked = await self._look(payment, operation)
             if isinstance(looked, NotFound) and asked and not operation.unfinished:
                 return  # It ended without effect, and the gateway knows of none: the hint was to nothing.
             if not isinstance(looked, Known):
@@ -222,15 +227,43 @@ class Inbound:
             known = looked
         if known is None:
             return
+        if contradicts and event.undoes and isinstance(known.outcome, Declined):
+            await self._undo(payment, operation, known.outcome, known.evidence)
+            return
         deadline = Deadline(engine.ports.clock, engine.settings.answer_timeout_s)
         try:
             await self._driver.found(payment, row or unleased(payment, operation), known, deadline)
         except StaleFence:
             raise _NotYet("another worker has it") from None
 
-    async def _look(
-        self, payment: Payment, operation: Operation, row: InFlight | None
-    ) -> Known | NotFound | None:
+    async def _is_old_news(self, payment: Payment, operation: Operation, event: GatewayEvent) -> bool:
+        """Whether an approval adds nothing to what is recorded, or is overtaken by a failure that followed it."""
+        failed = operation.status is OperationStatus.DECLINED and (
+            operation.undone or operation.code in _UNDONE_CODES
+        )
+        if event.again:
+            if not failed:
+                raise _NotYet("the failure that it mends is not known yet")
+            return False
+        if operation.status is OperationStatus.APPROVED:
+            return True
+        if failed and not operation.undone:
+            # The failure was faster than the approval that it follows. Told in order, a person would have been asked.
+            reason = undone_reason(operation.code or "")
+            await self._decided(payment, cmd.RequestReview(reason=reason, operation_id=operation.id))
+        return failed
+
+    async def _undo(
+        self, payment: Payment, operation: Operation, outcome: Declined, evidence: Evidence
+    ) -> None:
+        """Takes what failed after all out of the books again. An authorisation that is open again lapses one day."""
+        engine = self._engine
+        winner = payment.winner
+        lapses = winner is not None and await engine.store.find_in_flight(winner.id) is None
+        command = cmd.RecordUndone(operation_id=operation.id, code=outcome.code, evidence=evidence)
+        await self._decided(payment, command, engine.lapsing if lapses else None)
+
+    async def _look(self, payment: Payment, operation: Operation) -> Known | NotFound | None:
         """The gateway's present word; None where it does not say."""
         gateway: Gateway | None = self._registry.find(operation.gateway)
         if gateway is None:
@@ -240,10 +273,19 @@ class Inbound:
             return Known(found.outcome, Evidence.LOOKUP)
         return found if isinstance(found, NotFound) else None
 
-    async def _unknown_operation(self, payment: Payment, event: GatewayEvent) -> None:
-        """News of something that we did not ask for: a refund from the PSP's dashboard is taken into our books."""
-        if event.kind is not OperationKind.REFUND or not isinstance(event.outcome, Approved):
+    async def _unknown_operation(self, payment: Payment, event: GatewayEvent, gateway_name: str) -> None:
+        """News of something that we did not ask for: what was done at the PSP's dashboard is taken into our books."""
+        if not isinstance(event.outcome, Approved):
             raise _NotYet("no such operation")
+        reference = event.reference or event.outcome.reference
+        if event.kind is OperationKind.VOID:
+            await self._external_void(payment, reference)
+            return
+        if event.kind is not OperationKind.REFUND:
+            raise _NotYet("no such operation")
+        known = await self._payment_at(gateway_name, reference)
+        if known is not None and known.id != payment.id:
+            raise _NotYet("it is another payment's")
         if not payment.captured_minor and not payment.reserved(OperationKind.CAPTURE):
             # Where a PSP has no void it calls it a refund when a hold lapses; the look-up when it is due records that.
             if payment.ended:
@@ -252,28 +294,78 @@ class Inbound:
         command = cmd.RecordExternalRefund(
             operation_id=self._engine.new_operation_id(),
             amount_minor=event.outcome.amount_minor,
-            reference=event.reference or event.outcome.reference,
+            reference=reference,
         )
+        if event.forgeable:
+            amount_minor = await self._refunded_minor(payment, command)
+            command = replace(command, amount_minor=amount_minor, evidence=Evidence.LOOKUP)
         await self._decided(payment, command)
 
-    async def _dispute(self, payment: Payment, news: DisputeNews) -> None:
+    async def _refunded_minor(self, payment: Payment, command: cmd.RecordExternalRefund) -> int:
+        """What the gateway itself says of a refund that somebody else made there."""
+        winner = payment.winner
+        if winner is None:
+            raise _NotYet("nothing to refund")
+        asked = Operation(
+            id=command.operation_id,
+            kind=OperationKind.REFUND,
+            gateway=winner.gateway,
+            amount_minor=command.amount_minor,
+            gateway_key=gateway_key(command.operation_id),
+            status=OperationStatus.PENDING,
+            started_at_us=winner.started_at_us,
+            parent_id=winner.id,
+            reference=command.reference,
+        )
+        looked = await self._look(payment, asked)
+        if not isinstance(looked, Known) or not isinstance(looked.outcome, Approved):
+            raise _NotYet("the gateway does not confirm the refund")
+        return looked.outcome.amount_minor
+
+    async def _external_void(self, payment: Payment, reference: str) -> None:
+        """Believed once the PSP's present word confirms it; where it has none to give, a person is asked."""
+        engine = self._engine
+        winner = payment.winner
+        if winner is not None and payment.state is PaymentState.AUTHORIZED and not payment.unfinished:
+            gateway = self._registry.find(winner.gateway)
+            looked = await self._look(payment, winner)
+            if looked is None and gateway is not None and not gateway.capabilities.lookup_by_reference:
+                reason = f"external_void_unconfirmed: {reference}"
+                await self._decided(payment, cmd.RequestReview(reason=reason, operation_id=winner.id))
+                return
+            if not isinstance(looked, Known) or not isinstance(looked.outcome, Declined):
+                raise _NotYet("the gateway does not confirm the void")
+        command = cmd.RecordExternalVoid(operation_id=engine.new_operation_id(), reference=reference)
+        await self._decided(payment, command)
+
+    async def _dispute(self, payment: Payment, news: DisputeNews, event: GatewayEvent) -> None:
         command: cmd.OpenDispute | cmd.CloseDispute
         if news.opened:
             command = cmd.OpenDispute(
                 reference=news.reference, amount_minor=news.amount_minor, reason=news.reason
             )
         else:
-            command = cmd.CloseDispute(reference=news.reference, won=bool(news.won))
+            # A bank may decide in the payer's currency; that amount, and a forgeable one, is a person's to book.
+            ours = event.currency in (None, payment.currency) and not event.forgeable
+            amount = news.amount_minor if ours else 0
+            command = cmd.CloseDispute(reference=news.reference, won=news.won, amount_minor=amount)
         await self._decided(payment, command)
 
-    async def _decided(self, payment: Payment, command: cmd.Command) -> None:
+    async def _decided(
+        self,
+        payment: Payment,
+        command: cmd.Command,
+        row_of: Callable[[Payment], InFlight | None] | None = None,
+    ) -> None:
+        """Decides on the newest version of the payment, and commits. `row_of` may put an operation in flight with it."""
         engine = self._engine
         for _ in range(_DECIDE_TRIES_MAX):
             draft = engine.journal.draft(payment)
             try:
                 if not draft.apply(command):
                     return
-                await engine.journal.commit(draft)
+                row = row_of(draft.current) if row_of is not None else None
+                await engine.journal.commit(draft, opens=() if row is None else (row,))
                 return
             except VersionConflict:
                 payment = await engine.load(payment.id)

@@ -83,6 +83,7 @@ class Result:
             "captured_minor": payment.captured_minor,
             "refunded_minor": payment.refunded_minor,
             "released_minor": payment.released_minor,
+            "lost_minor": payment.lost_minor,
             "gateway": payment.gateway,
             "gateway_reference": payment.gateway_reference,
             "attempts": sum(1 for op in payment.operations if op.attempt),

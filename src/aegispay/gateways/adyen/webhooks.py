@@ -175,7 +175,14 @@ def _event(item: NotificationItem) -> GatewayEvent | None:
     if meaning is None:
         return _dispute(event, item, success == "true")
     outcome = None if amount is None else _outcome(item, meaning, success == "true", amount)
-    return msgspec.structs.replace(event, kind=meaning.kind, outcome=outcome)
+    failed = meaning.failure is not None and meaning.kind is not OperationKind.AUTHORIZE
+    return msgspec.structs.replace(
+        event,
+        kind=meaning.kind,
+        outcome=outcome,
+        undoes=failed,
+        again=_recaptured(item) and success == "true",
+    )
 
 
 def _payment_hint(item: NotificationItem) -> str | None:
@@ -191,8 +198,11 @@ def _payment_hint(item: NotificationItem) -> str | None:
 
 def _identity(item: NotificationItem, success: str) -> str:
     """Adyen repeats a notice with the same event code and pspReference; a changed verdict is no repeat."""
-    recaptured = item.event_code == "CAPTURE" and (item.reason or "").strip().startswith(RECAPTURED)
-    return f"{item.event_code}:{item.psp_reference}:{success}{':recaptured' if recaptured else ''}"
+    return f"{item.event_code}:{item.psp_reference}:{success}{':recaptured' if _recaptured(item) else ''}"
+
+
+def _recaptured(item: NotificationItem) -> bool:
+    return item.event_code == "CAPTURE" and (item.reason or "").strip().startswith(RECAPTURED)
 
 
 def _outcome(item: NotificationItem, meaning: Meaning, success: bool, amount: int) -> Outcome:

@@ -184,6 +184,7 @@ def _refund_failed(head: GatewayEvent, transaction: Element) -> GatewayEvent:
         head,
         kind=OperationKind.REFUND,
         outcome=declined,
+        undoes=True,
         reference=reference,
         payment_reference=global_id("transaction", transaction.text_of("refunded-transaction-id")),
     )

@@ -235,6 +235,8 @@ def _about(
         amount_minor=from_paypal(resource.amount.value, code) if code else None,
         currency=code or None,
         must_look_up=True,
+        forgeable=True,
+        undoes=kind is K.REFUND and isinstance(outcome, Declined),
     )
 
 
@@ -265,6 +267,7 @@ def _dispute(notice: Notice, dispute: Resource) -> GatewayEvent:
             reason=(dispute.reason or "")[:100],
         ),
         must_look_up=True,
+        forgeable=True,
     )
 
 

@@ -136,6 +136,7 @@ def _refund(name: str, event_id: str, at_us: int, refund: RazorpayRefund, paid: 
         payment_reference=refund.payment_id,
         amount_minor=from_razorpay(refund.amount, refund.currency),
         currency=refund.currency,
+        undoes=isinstance(outcome, Declined),
     )
 
 

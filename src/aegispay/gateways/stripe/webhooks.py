@@ -15,7 +15,7 @@ import msgspec
 from aegispay.domain.errors import ConfigError
 from aegispay.domain.events import OperationKind
 from aegispay.domain.money import Money
-from aegispay.domain.outcomes import Approved, InDoubt, Outcome
+from aegispay.domain.outcomes import Approved, Declined, InDoubt, Outcome
 from aegispay.gateways.credentials import checked_secret, header_of
 from aegispay.gateways.gateway import GatewayCall
 from aegispay.gateways.stripe.amounts import from_stripe
@@ -239,7 +239,9 @@ def _of_refund(event: _Event, refund: _RefundSnapshot) -> GatewayEvent:
         payment_reference=refund.payment_intent or refund.charge,
         amount_minor=_amount(refund.amount, refund.currency),
     )
-    return _with(head, None if call is None else refund_outcome(refund.plain(), call))
+    outcome = None if call is None else refund_outcome(refund.plain(), call)
+    # A refund that had succeeded may yet fail, and stays so.
+    return _with(head, outcome, undoes=isinstance(outcome, Declined))
 
 
 def _of_dispute(event: _Event, dispute: _Dispute) -> list[GatewayEvent]:
