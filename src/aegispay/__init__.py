@@ -24,9 +24,10 @@ from aegispay.domain.outcomes import (
     Pending,
     RequiresAction,
 )
+from aegispay.domain.payer_messages import payer_message
 from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.domain.states import PaymentState
-from aegispay.gateways.capabilities import Capabilities
+from aegispay.gateways.capabilities import Capabilities, KindEvidence
 from aegispay.gateways.gateway import Gateway, GatewayCall
 from aegispay.gateways.registry import GatewayRegistry, GatewayType
 from aegispay.gateways.stripe import StripeGateway
@@ -62,6 +63,7 @@ __all__ = [
     "InDoubt",
     "InvalidRequest",
     "InvalidState",
+    "KindEvidence",
     "Money",
     "NextAction",
     "NotSent",
@@ -82,4 +84,5 @@ __all__ = [
     "Token",
     "WebhookApp",
     "errors",
+    "payer_message",
 ]

@@ -7,14 +7,18 @@ import logging
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from aiohttp.http_writer import StreamWriter
 
 from aegispay.domain.errors import ConfigError
 from aegispay.domain.outcomes import InDoubt, NotSent
+from aegispay.gateways import permit, wire
 from aegispay.gateways.http import HttpReply, HttpRequest
 from aegispay.gateways.transport import AiohttpTransport
 from tests.fakes.raw_server import Peer, always, answer, raw_server, refused_port
+from tests.fakes.tls_pair import tls_pair
 
 SECRET = "sk_live_verysecret"
 
@@ -500,3 +504,97 @@ async def test_secrets_reach_no_repr_and_no_log(transport, caplog):
 def test_importing_the_transport_does_not_load_aiohttp():
     code = "import sys, aegispay.gateways.transport; sys.exit('aiohttp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- the last moment before the first byte --------------------------------------------------------------------
+
+
+async def nothing(peer: Peer) -> None:
+    """Reads until the client closes; every byte that it sent is remembered."""
+    peer.server.requests.append(await peer.reader.read())
+    peer.server.hung_up.set()
+
+
+@pytest.fixture
+def paused(monkeypatch):
+    """The process is paused for a minute right before aiohttp writes: after every check but the last."""
+    clock = {"late_s": 0.0}
+    running = permit.elapsed_s
+    monkeypatch.setattr(permit, "elapsed_s", lambda: running() + clock["late_s"])
+    write_body, write_end = wire._CleanRequest.write_bytes, StreamWriter.set_eof
+
+    async def body(self, *args):
+        clock["late_s"] = 60.0
+        await write_body(self, *args)
+
+    def end(self):
+        clock["late_s"] = 60.0
+        write_end(self)
+
+    monkeypatch.setattr(wire._CleanRequest, "write_bytes", body)
+    monkeypatch.setattr(StreamWriter, "set_eof", end)
+    return clock
+
+
+@pytest.mark.parametrize("request_of", [post, get])
+async def test_a_process_paused_between_the_check_and_the_write_sends_nothing(transport, paused, request_of):
+    async with raw_server(nothing) as server:
+        assert await transport.send(request_of(server.url(), 5.0)) == NotSent(reason="too_late")
+        await asyncio.wait_for(server.hung_up.wait(), 5.0)
+        assert server.requests == [b""]
+
+
+@pytest.mark.parametrize("request_of", [post, get])
+async def test_a_paused_process_sends_nothing_on_a_kept_connection_either(transport, monkeypatch, request_of):
+    async def once(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer())
+        await nothing(peer)
+
+    async with raw_server(once) as server:
+        assert isinstance(await transport.send(post(server.url())), HttpReply)
+        monkeypatch.setattr(permit, "elapsed_s", iter([0.0, 60.0]).__next__)
+        assert await transport.send(request_of(server.url(), 5.0)) == NotSent(reason="too_late")
+        await asyncio.wait_for(server.hung_up.wait(), 5.0)
+        assert (server.connections, server.requests[1:]) == (1, [b""])
+
+
+async def test_a_lease_that_ran_out_while_connecting_keeps_the_request_back(transport):
+    async with raw_server(nothing) as server:
+        with permit.sending_while(lambda: server.connections == 0):
+            assert await transport.send(post(server.url())) == NotSent(reason="too_late")
+        await asyncio.wait_for(server.hung_up.wait(), 5.0)
+        assert server.requests == [b""]
+
+
+async def test_a_lease_that_runs_out_after_the_first_byte_changes_nothing():
+    """The rest of a request follows its beginning: half a request helps nobody."""
+    written: list[bytes] = []
+    connection = SimpleNamespace(write=written.append, writelines=written.extend)
+    async with asyncio.timeout(5.0) as timer:
+        gate = wire._Gate(connection, wire._Progress(timer, 5.0, 5.0, 5.0))
+        gate.write(b"head")
+        with permit.sending_while(lambda: False):
+            gate.write(b"body")
+            gate.writelines([b"more"])
+    assert written == [b"head", b"body", b"more"]
+
+
+async def test_a_condition_ends_with_its_block(transport):
+    async with raw_server(always(answer())) as server:
+        with permit.sending_while(lambda: False):
+            assert await transport.send(get(server.url())) == NotSent(reason="too_late")
+        assert isinstance(await transport.send(get(server.url())), HttpReply)
+
+
+async def test_over_tls_too_nothing_leaves_after_the_lease(tmp_path):
+    ours, theirs = tls_pair(tmp_path)
+    found = AiohttpTransport(tls=ours)
+    async with raw_server(nothing, tls=theirs) as server:
+        with permit.sending_while(lambda: False):
+            assert await found.send(post(server.url())) == NotSent(reason="too_late")
+        await asyncio.wait_for(server.hung_up.wait(), 5.0)
+        assert server.requests == [b""]
+    async with raw_server(always(answer()), tls=theirs) as server:
+        assert isinstance(await found.send(post(server.url())), HttpReply)
+    await found.aclose()

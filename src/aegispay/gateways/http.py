@@ -40,6 +40,9 @@ class Transport(Protocol):
     `NotSent` only with proof that the server saw no request: name not resolved, connection refused, TLS failed, or
     time ran out before the first byte of the request was written. Everything else that is not a whole answer is
     `InDoubt`: `timeout`, `reset`, `truncated`, `too_large`, `garbage` (not HTTP).
+
+    Right before the first byte it looks once more whether the time is over, and asks `permit.may_leave()`: a process that
+    was paused meanwhile must not send. `NotSent(reason="too_late")` then.
     """
 
     async def send(self, request: HttpRequest) -> HttpReply | NotSent | InDoubt: ...

@@ -2,12 +2,15 @@
 
 aiohttp says through its trace hooks how far a request has come. The hook that fires just before the first
 byte is handed to the socket draws the line between `NotSent` and `InDoubt`; no exception's type is trusted.
+The first byte itself passes a gate that looks at the clock once more: a process that was paused after the
+hook, or while it connected, sends nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +19,7 @@ from aiohttp.http_exceptions import ContentLengthError
 from yarl import URL
 
 from aegispay.domain.outcomes import InDoubt, NotSent
+from aegispay.gateways import permit
 from aegispay.gateways.http import HttpReply, HttpRequest
 
 STALE_CONNECTIONS_MAX = 3
@@ -31,18 +35,51 @@ class _SentBeforeError(aiohttp.ClientError):
     """The client library tried to send a request a second time."""
 
 
+class TooLateError(aiohttp.ClientError):
+    """The time to send was over before the first byte was written."""
+
+
 class _Progress:
     """How far one request has come, and the deadline that holds for that stretch."""
 
-    __slots__ = ("connect_timeout_s", "deadline_s", "phase", "timer", "written")
+    __slots__ = (
+        "begun",
+        "connect_timeout_s",
+        "deadline_s",
+        "ends_s",
+        "phase",
+        "refused",
+        "timer",
+        "written",
+    )
 
-    def __init__(self, timer: asyncio.Timeout, deadline_s: float, connect_timeout_s: float) -> None:
+    def __init__(
+        self, timer: asyncio.Timeout, deadline_s: float, timeout_s: float, connect_timeout_s: float
+    ) -> None:
         self.timer = timer
+        self.ends_s = permit.elapsed_s() + timeout_s
+        self.begun = False
+        """Whether the gate let the first byte pass."""
+        self.refused = False
+        """Whether the gate was asked, and let nothing pass."""
         self.deadline_s = deadline_s
         self.connect_timeout_s = connect_timeout_s
         self.phase = "connect"
         self.written = False
         """Whether a byte of the request may have left. Once true, never false again."""
+
+    @property
+    def may_have_left(self) -> bool:
+        return self.written and not (self.refused and not self.begun)
+
+    def pass_gate(self) -> None:
+        """Asked before every write. Raises for the first one, and all that follow, where it comes too late."""
+        if self.begun:
+            return
+        if self.refused or permit.elapsed_s() >= self.ends_s or not permit.may_leave():
+            self.refused = True
+            raise TooLateError
+        self.begun = True
 
     def connecting(self) -> None:
         self.phase = "connect"
@@ -61,8 +98,33 @@ class _Progress:
                 pass
 
 
+_PROGRESS: ContextVar[_Progress] = ContextVar("aegispay_progress")
+"""The request that the current task sends: aiohttp hands nothing of ours to a request's inside."""
+
+
+class _Gate:
+    """A connection's transport that lets a request's first byte pass only in time. All else it hands on."""
+
+    __slots__ = ("_transport", "progress")
+
+    def __init__(self, transport: Any, progress: _Progress) -> None:
+        self._transport = transport
+        self.progress = progress
+
+    def write(self, data: Any) -> None:
+        self.progress.pass_gate()
+        self._transport.write(data)
+
+    def writelines(self, data: Any) -> None:
+        self.progress.pass_gate()
+        self._transport.writelines(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class _CleanRequest(aiohttp.ClientRequest):
-    """A request that refuses a connection on which the server has already said something.
+    """A request that passes the gate, and that refuses a connection on which the server has already said something.
 
     Such bytes (a late answer to somebody else, a 408 on an idle connection) would be read as our answer.
     """
@@ -71,6 +133,10 @@ class _CleanRequest(aiohttp.ClientRequest):
         protocol = conn.protocol
         if protocol is None or protocol.should_close or not protocol.is_connected():
             raise StaleConnectionError
+        if isinstance(protocol.transport, _Gate):
+            protocol.transport.progress = _PROGRESS.get()  # A connection that is used again.
+        else:
+            protocol.transport = _Gate(protocol.transport, _PROGRESS.get())
         return await super().send(conn)
 
 
@@ -119,7 +185,8 @@ class Wire:
             return NotSent(reason=unsendable)
         deadline_s = asyncio.get_running_loop().time() + request.timeout_s
         timer = asyncio.timeout_at(deadline_s)
-        progress = _Progress(timer, deadline_s, self._connect_timeout_s)
+        progress = _Progress(timer, deadline_s, request.timeout_s, self._connect_timeout_s)
+        _PROGRESS.set(progress)
         try:
             async with timer:
                 progress.connecting()
@@ -135,8 +202,10 @@ class Wire:
             if not self._closing or task is None or task.cancelling():
                 raise
             # Closing the pool cancels those who wait for a connection, though nobody cancelled this task.
-            return InDoubt(reason="reset") if progress.written else NotSent(reason="transport_closed")
+            return InDoubt(reason="reset") if progress.may_have_left else NotSent(reason="transport_closed")
         except Exception as error:  # noqa: BLE001 - whatever a library raises, the caller gets an outcome
+            if progress.refused and not progress.begun:
+                return NotSent(reason="too_late")
             return verdict(error, written=progress.written, phase=progress.phase)
 
     async def _once(self, request: HttpRequest, progress: _Progress) -> HttpReply | InDoubt:

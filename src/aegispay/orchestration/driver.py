@@ -130,7 +130,8 @@ class Driver:
         while True:
             if engine.holds(row) and not engine.covers_call(row):
                 row = await engine.renew(row)
-            outcome = await engine.send(payment, operation, row)
+            with engine.while_leased(row):
+                outcome = await engine.send(payment, operation, row)
             row = replace(row, sent_at_us=self._clock.now_us())
             tries += 1
             if not isinstance(outcome, NotSent) or tries >= policy.attempts_max:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -30,6 +31,7 @@ from aegispay.domain.payment import Operation, OperationStatus, Payment, settled
 from aegispay.domain.record import may_try_next, stranded, unreversed
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found, Gateway, GatewayCall, Lookup, LookupFailed, NotFound
+from aegispay.gateways.permit import sending_while
 from aegispay.gateways.registry import GatewayRegistry
 from aegispay.orchestration.journal import Draft, Journal
 from aegispay.orchestration.settings import AFTER_DOUBT, Settings
@@ -197,6 +199,10 @@ class Engine:
             # We were stalled for longer than our lease allows: somebody else may be at work on this before the call ends.
             return InDoubt(reason="lease_expired_before_send")
         return await self._perform(gateway, self.call_for(payment, operation))
+
+    def while_leased(self, row: InFlight) -> AbstractContextManager[None]:
+        """Within it the transport asks once more, right before a first byte leaves: we may be stalled on the way there."""
+        return sending_while(lambda: self.holds(row))
 
     async def _perform(self, gateway: Gateway, call: GatewayCall, *, again: bool = False) -> Outcome:
         try:
@@ -383,7 +389,8 @@ class Engine:
             and (tries < self.settings.resends_max or not caps.looks_up(operation.kind))
         )
         if resend and not waits and self.covers_call(row):
-            outcome = await self._perform(gateway, call, again=True)
+            with self.while_leased(row):
+                outcome = await self._perform(gateway, call, again=True)
             row = replace(row, sent_at_us=self.ports.clock.now_us())
             if is_evidence(outcome):
                 return Known(outcome, Evidence.RESEND), row

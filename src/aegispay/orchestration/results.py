@@ -9,6 +9,7 @@ import msgspec
 from aegispay.domain.errors import AegisPayError
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import DeclineCategory, NextAction
+from aegispay.domain.payer_messages import payer_message
 from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.domain.states import PAID, PaymentState
 from aegispay.orchestration.settings import AFTER_DOUBT
@@ -24,9 +25,15 @@ class ResultError(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     """Our unified code: `insufficient_funds`, `gateway_unavailable`, `in_doubt`, `in_progress`, ..."""
     message: str
+    """For the merchant, not for the payer."""
     category: DeclineCategory | None = None
     retryable: bool = False
     """Whether the same request under a new idempotency key may be worth trying."""
+
+    @property
+    def payer_message(self) -> str:
+        """A sentence that may be shown to the payer. No part of `to_dict`: its wording may change with a release."""
+        return payer_message(self.code, self.category)
 
 
 class Result:

@@ -1,0 +1,61 @@
+"""What a payer may be told: something for every code, and nothing that helps a thief."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import aegispay
+from aegispay.domain.outcomes import DeclineCategory
+from aegispay.domain.payer_messages import MESSAGES, NOT_POSSIBLE, REFUSED, WAIT, payer_message
+from aegispay.gateways.adyen import codes as adyen
+from aegispay.gateways.braintree import codes as braintree
+from aegispay.gateways.paypal import codes as paypal
+from aegispay.gateways.razorpay import codes as razorpay
+from aegispay.gateways.stripe import codes as stripe
+from aegispay.orchestration.results import ResultError
+
+TABLES = {"stripe": stripe, "razorpay": razorpay, "paypal": paypal, "braintree": braintree, "adyen": adyen}
+SOURCE = Path(aegispay.__file__).parent
+
+
+@pytest.mark.parametrize("psp", TABLES)
+def test_every_code_of_every_psp_has_a_sentence_of_its_own(psp: str) -> None:
+    assert {row.code for row in TABLES[psp].TABLE} <= set(MESSAGES)  # type: ignore[attr-defined]
+
+
+def test_every_code_that_is_written_in_the_code_has_one_too() -> None:
+    written: set[str] = set()
+    for folder in ("gateways", "orchestration"):
+        for file in (SOURCE / folder).rglob("*.py"):
+            written |= set(re.findall(r'Declined\([^)]*?code="([a-z_]+)"', file.read_text()))
+            written |= set(re.findall(r'ResultError\(code="([a-z_]+)"', file.read_text()))
+    assert len(written) >= 3
+    assert written <= set(MESSAGES)
+
+
+def test_no_sentence_tells_a_thief_why() -> None:
+    for code in ("fraud_suspected", "lost_card", "stolen_card", "pickup_card", "restricted_card"):
+        assert payer_message(code) == payer_message("card_declined") == REFUSED
+    telling = re.compile(r"fraud|stolen|lost|risk|suspect|block|adyen|stripe|paypal|braintree|razorpay", re.I)
+    assert not [text for text in MESSAGES.values() if telling.search(text)]
+
+
+def test_whoever_may_have_been_charged_is_never_asked_to_pay_again() -> None:
+    for code in ("in_doubt", "in_progress", "processing", "needs_review"):
+        assert payer_message(code) == WAIT
+    assert not [text for text in MESSAGES.values() if "nothing was charged" in text]
+
+
+@pytest.mark.parametrize("category", [None, *DeclineCategory])
+def test_an_unknown_code_has_a_safe_sentence(category: DeclineCategory | None) -> None:
+    said = payer_message("what_nobody_has_heard_of", category)
+    assert said in set(MESSAGES.values())
+    assert (said == NOT_POSSIBLE) == (category is DeclineCategory.INVALID)
+
+
+def test_an_error_carries_it_beside_the_merchants_message() -> None:
+    error = ResultError(code="stolen_card", message="Stripe: stolen card", category=DeclineCategory.HARD)
+    assert error.payer_message == REFUSED
