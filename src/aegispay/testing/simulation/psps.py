@@ -60,6 +60,10 @@ class PspSide(Protocol):
         """The payer acts on the PSP's page; returns what comes back with them."""
         ...
 
+    def let_time_pass(self) -> None:
+        """What is due at the PSP by its clock happens, though nobody asks: holds lapse."""
+        ...
+
 
 class FaceSide:
     """A real adapter over a face: every byte between them is real, only the network is not."""
@@ -99,6 +103,11 @@ class FaceSide:
         brought = acts(self._face, payment, passed)
         self._after()
         return brought
+
+    def let_time_pass(self) -> None:
+        due: Callable[[], None] | None = getattr(self._face, "let_time_pass", None)
+        if due is not None:
+            due()
 
     def _after(self) -> None:
         """Something happened at the PSP: its notices leave."""
@@ -163,6 +172,9 @@ class ModelSide:
     def authenticate(self, payment: Payment, passed: bool) -> Mapping[str, str]:
         self._psp.authenticate(payment.gateway_reference or "", passed)
         return {}
+
+    def let_time_pass(self) -> None:
+        """Nothing lapses there by itself."""
 
 
 def _budget_s(options: Options, capabilities: Capabilities) -> float:

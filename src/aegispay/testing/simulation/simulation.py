@@ -259,6 +259,8 @@ class _Run:
 
     async def _check_all(self) -> None:
         """Everything that can only be said at the end. The reading is done with the real store, without faults."""
+        for side in self.sides:
+            side.let_time_pass()
         instance = self.fleet.pick()
         store: SqliteStore | None = instance.pay.store if instance else None  # type: ignore[assignment]
         payments = self.final_payments = self.oracle.payments()
