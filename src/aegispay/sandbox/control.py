@@ -82,7 +82,7 @@ class Control:
     async def _deliver(self, body: dict[str, Any]) -> dict[str, Any]:
         """Sends a face's waiting webhooks, and says what became of each try."""
         plan = msgspec.convert(body.get("plan") or {}, NoticePlan)
-        outbox = self._sandbox.psps[body["face"]].outbox
+        outbox = self._sandbox.outboxes[body["face"]]
         tries = await NoticeDelivery(outbox, str(body["url"]), SystemClock(), plan).flush()
         return {"tries": [[one.notice.type, one.status, one.forged] for one in tries]}
 

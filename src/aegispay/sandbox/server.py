@@ -20,12 +20,14 @@ from aegispay.sandbox.faults import NO_FAULTS, FaultPlan, FaultShell
 from aegispay.sandbox.plainpay_face import PlainPayPsp
 from aegispay.sandbox.psps import MAKERS, ServedPsp
 from aegispay.sandbox.stripe_face import StripePsp
+from aegispay.sandbox.webhooks import Outbox
 
 
 class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How the PSPs behave when nothing is wrong. Durations are seconds."""
 
     stripe_key: str = "sk_test_sandbox"
+    stripe_webhook_secret: str = "whsec_sandbox"  # noqa: S105 - a test account's
     plainpay_key: str = "plain_test_sandbox"
     search_lag_s: float = 0.0
     """How far Stripe's search is behind."""
@@ -74,6 +76,7 @@ class Sandbox:
         self.stripe_psp = StripePsp(
             self.bank,
             api_key=chosen.stripe_key,
+            webhook_secret=chosen.stripe_webhook_secret,
             clock=self._clock,
             seed=self._seed,
             search_lag_s=chosen.search_lag_s,
@@ -145,6 +148,13 @@ class Sandbox:
     def gateways(self, **stripe_options: Any) -> dict[str, Gateway]:
         """Adapters for both PSPs, by name, in the order in which to try them."""
         return ready_gateways(self.stripe_url, self.plainpay_url, self.settings, **stripe_options)
+
+    # --- webhooks -------------------------------------------------------------------------------------------
+
+    @property
+    def outboxes(self) -> dict[str, Outbox]:
+        """The webhooks that wait, by the name of the PSP that sends them. PlainPay sends none."""
+        return {"stripe": self.stripe_psp.outbox, **{name: psp.outbox for name, psp in self.psps.items()}}
 
     # --- faults ---------------------------------------------------------------------------------------------
 

@@ -9,7 +9,9 @@ from aegispay.sandbox import stripe_objects as shape
 from aegispay.sandbox.bank import Bank
 from aegispay.sandbox.documents import Document, Documents, PspIds
 from aegispay.sandbox.forms import Form
+from aegispay.sandbox.stripe_notices import INTENT_EVENTS, notice
 from aegispay.sandbox.stripe_objects import METHOD, PAYMENT_INTENT
+from aegispay.sandbox.webhooks import Notice
 
 _COMMON = frozenset(
     (  # noqa: SIM905
@@ -97,7 +99,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 class StripeState:
     """What the handlers share."""
 
-    def __init__(self, bank: Bank, account: str, clock: Clock, seed: int | None) -> None:
+    def __init__(self, bank: Bank, account: str, clock: Clock, seed: int | None, webhook_secret: str) -> None:
         self.bank = bank
         self.account = account
         self.clock = clock
@@ -105,6 +107,11 @@ class StripeState:
         self.ids = PspIds(bank, account, seed)
         self.base_url = ""
         """Where the payer's browser finds the 3DS page."""
+        self.webhook_secret = webhook_secret
+        self.settles_later = False
+        """Whether an approved payment stays `processing`, and a refund `pending`, until it is finished by hand."""
+        self.unsent: list[Notice] = []
+        """Notices of what is being done; they go out once it is durable."""
 
     def method(self, id_: str, now_s: int) -> Document:
         found = shape.builtin_method(id_, now_s) or self.documents.get(METHOD, id_)
@@ -117,3 +124,22 @@ class StripeState:
         if found is None:
             raise shape.missing("payment_intent", id_)
         return found
+
+    # --- notices --------------------------------------------------------------------------------------------
+
+    def announce(self, event_type: str, subject: Document, key: str = "") -> None:
+        """Drafts a notice about this object as it stands now."""
+        self.unsent.append(
+            notice(
+                event_type,
+                subject,
+                event_id=self.ids.new("evt_"),
+                key=key,
+                secret=self.webhook_secret,
+                now_us=self.clock.now_us(),
+            )
+        )
+
+    def announce_intent(self, intent: Document, key: str) -> None:
+        """Tells that the PaymentIntent has come to its status."""
+        self.announce(INTENT_EVENTS[intent["status"]], intent, key)

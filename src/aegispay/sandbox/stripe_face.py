@@ -14,8 +14,8 @@ import msgspec
 
 from aegispay.domain.money import Money
 from aegispay.ports import Clock, SystemClock
+from aegispay.sandbox import stripe_notices, three_ds
 from aegispay.sandbox import stripe_objects as shape
-from aegispay.sandbox import three_ds
 from aegispay.sandbox.bank import Bank
 from aegispay.sandbox.documents import Document, SavedKey
 from aegispay.sandbox.forms import BadForm, decode_form
@@ -25,9 +25,11 @@ from aegispay.sandbox.stripe_money import to_iso_minor
 from aegispay.sandbox.stripe_objects import CHARGE, CUSTOMER, METHOD, PAYMENT_INTENT, REFUND, StripeError
 from aegispay.sandbox.stripe_reads import Reads
 from aegispay.sandbox.stripe_refunds import Refunds
+from aegispay.sandbox.webhooks import Outbox
 from aegispay.sandbox.wire import FREE, Ticket, WireReply, WireRequest, html_reply, json_reply
 
 KEY_LENGTH_MAX = 255
+DISPUTE = "dispute"
 _encode = msgspec.json.Encoder().encode
 
 Handler = Callable[[Call, str], Document]
@@ -47,6 +49,7 @@ class StripePsp:
         bank: Bank,
         *,
         api_key: str = "sk_test_sandbox",
+        webhook_secret: str = "whsec_sandbox",  # noqa: S107 - a test account's
         account: str = "stripe",
         clock: Clock | None = None,
         seed: int | None = None,
@@ -55,10 +58,12 @@ class StripePsp:
     ) -> None:
         self.account = account
         self.api_key = api_key
+        self.webhook_secret = webhook_secret
         self.key_ttl_s = key_ttl_s
         self._bank = bank
         self._clock = clock or SystemClock()
-        self._state = StripeState(bank, account, self._clock, seed)
+        self.outbox = Outbox()
+        self._state = StripeState(bank, account, self._clock, seed, webhook_secret)
         self._keys_in_use: set[str] = set()
         self._intents = Intents(self._state)
         self._reads = Reads(self._state, search_lag_s)
@@ -88,7 +93,9 @@ class StripePsp:
         request_id = self._state.ids.new("req_", 14)
         if request.path.startswith(three_ds.PATH):
             with self._bank.transaction():
-                return self._three_ds(request)
+                page = self._three_ds(request)
+            self._send()
+            return page
         if request.headers.get("authorization") != f"Bearer {self.api_key}":
             return self._error(StripeError(401, "Invalid API Key provided.", kept=False), request_id)
         key = request.headers.get("idempotency-key", FREE) if request.method == "POST" else FREE
@@ -105,6 +112,8 @@ class StripePsp:
 
     def execute(self, ticket: Ticket, fail: str | None = None) -> WireReply:
         self._keys_in_use.discard(ticket.key)
+        # What an earlier request drafted and did not finish never happened.
+        self._state.unsent.clear()
         with self._bank.transaction():
             reply, kept = self._run(ticket, fail)
             if ticket.key and kept:
@@ -118,6 +127,7 @@ class StripePsp:
                         created_us=self._clock.now_us(),
                     ),
                 )
+        self._send()
         return reply
 
     def drop(self, ticket: Ticket) -> None:
@@ -184,6 +194,12 @@ class StripePsp:
     def _error(self, error: StripeError, request_id: str, headers: dict[str, str] | None = None) -> WireReply:
         return json_reply(error.status, error.body(request_id), {"request-id": request_id, **(headers or {})})
 
+    def _send(self) -> None:
+        """What was done is durable: its notices may go out."""
+        for one in self._state.unsent:
+            self.outbox.add(one)
+        self._state.unsent.clear()
+
     def _route(self, ticket: Ticket) -> tuple[Handler, str, Call]:
         request = ticket.request
         try:
@@ -249,6 +265,61 @@ class StripePsp:
         }
         self._state.documents.add(CUSTOMER, customer, call.now_us)
         return customer
+
+    # --- what a test or a demo makes happen -----------------------------------------------------------------
+
+    @property
+    def settles_later(self) -> bool:
+        """Whether payments stay `processing`, and refunds `pending`, until `finish_payment` and `finish_refund`."""
+        return self._state.settles_later
+
+    @settles_later.setter
+    def settles_later(self, later: bool) -> None:
+        self._state.settles_later = later
+
+    def finish_payment(self, id_: str, *, paid: bool = True) -> Document:
+        """The final word on a PaymentIntent that is processing."""
+        with self._bank.transaction():
+            intent = self._intents.finish(id_, paid)
+        self._send()
+        return shape.public(intent)
+
+    def finish_refund(self, id_: str, *, paid: bool = True) -> Document:
+        """The final word on a refund that is pending."""
+        with self._bank.transaction():
+            refund = self._refunds.finish(id_, paid)
+        self._send()
+        return shape.public(refund)
+
+    def dispute(self, intent_id: str, reason: str = "fraudulent") -> str:
+        """The payer disputes the whole payment; returns the dispute's id. The books of the bank know no disputes."""
+        with self._bank.transaction():
+            intent = self._state.intent(intent_id)
+            charge = self._state.documents.get(CHARGE, intent["latest_charge"] or "")
+            if charge is None or not charge["captured"]:
+                raise shape.unexpected_state(intent, "disputed")
+            now_us = self._clock.now_us()
+            id_ = self._state.ids.new("dp_")
+            opened = stripe_notices.dispute(id_, charge, reason, "needs_response", now_us // 1_000_000)
+            self._state.documents.add(DISPUTE, opened, now_us, parent=intent_id)
+            charge["disputed"] = True
+            self._state.documents.replace(CHARGE, charge, now_us)
+            self._state.announce("charge.dispute.created", opened)
+        self._send()
+        return id_
+
+    def close_dispute(self, id_: str, *, won: bool) -> None:
+        """The dispute is decided."""
+        with self._bank.transaction():
+            found = self._state.documents.get(DISPUTE, id_)
+            if found is None:
+                raise shape.missing(DISPUTE, id_, "dispute")
+            closed = {**found, "status": "won" if won else "lost"}
+            self._state.documents.replace(DISPUTE, closed, self._clock.now_us())
+            self._state.announce("charge.dispute.closed", closed)
+        self._send()
+
+    # --- the payer's browser --------------------------------------------------------------------------------
 
     def _three_ds(self, request: WireRequest) -> WireReply:
         """The page that the payer's browser is sent to."""

@@ -25,6 +25,13 @@ from aegispay.sandbox.stripe_money import AMOUNT_MAX, amount_rule_broken, known_
 from aegispay.sandbox.stripe_objects import CHARGE, METHOD, PAYMENT_INTENT, StripeError
 
 _REASONS = ("duplicate", "fraudulent", "requested_by_customer", "abandoned")
+_PAID: Document = {
+    "paid": True,
+    "status": "succeeded",
+    "outcome": {"network_status": "approved_by_network", "type": "authorized", "risk_level": "normal"},
+}
+"""What an approved charge says."""
+_RETURNED = "The bank returned the payment."
 _CAPTURE_METHODS = ("automatic", "automatic_async", "manual")
 
 
@@ -138,7 +145,7 @@ class Intents:
             old = dict(intent["metadata"])
             intent["metadata"] = {**old, **metadata}
             self._documents.relabel(PAYMENT_INTENT, id_, old, intent["metadata"])
-        self._save(intent, call)
+        self._tell(intent, call)
         return intent
 
     def cancel(self, id_: str, call: Call) -> Document:
@@ -147,7 +154,7 @@ class Intents:
         if reason is not None and reason not in _REASONS:
             raise shape.wrong(f"Invalid cancellation_reason: {str(reason)[:40]}", "cancellation_reason")
         intent = self._state.intent(id_)
-        if intent["status"] in ("succeeded", "canceled"):
+        if intent["status"] in ("succeeded", "canceled", "processing"):
             raise shape.unexpected_state(intent, "canceled")
         if intent["status"] == "requires_capture":
             self._give_back(intent, call.key, call.now_us)
@@ -157,7 +164,7 @@ class Intents:
         intent["canceled_at"] = call.now_s
         intent["cancellation_reason"] = reason
         intent["next_action"] = None
-        self._save(intent, call)
+        self._tell(intent, call)
         return intent
 
     def authenticate(self, id_: str, passed: bool) -> Document:
@@ -177,7 +184,7 @@ class Intents:
                 "payment_method": {"id": intent["payment_method"], "object": METHOD},
             }
             intent["payment_method"] = None
-            self._save(intent, call)
+            self._tell(intent, call)
             return intent
         intent["_authenticated"] = True
         if intent["confirmation_method"] == "manual":
@@ -211,30 +218,54 @@ class Intents:
         intent["next_action"] = None
         if not verdict.approved:
             self._decline(intent, charge, method, verdict, call)
+        later = self._state.settles_later and intent["capture_method"] != "manual"
+        if not later:
+            charge.update(_PAID)
+        self._documents.add(CHARGE, charge, call.now_us, parent=intent["id"])
+        if later:
+            intent["status"] = "processing"
+            self._tell(intent, call)
+        else:
+            self._approve(intent, call)
+
+    def finish(self, id_: str, paid: bool) -> Document:
+        """The final word on a PaymentIntent that is processing."""
+        intent = self._state.intent(id_)
+        charge = self._documents.get(CHARGE, intent["latest_charge"] or "")
+        if intent["status"] != "processing" or charge is None:
+            return intent
+        call = Call(form={}, key="", now_us=self._state.clock.now_us())
+        if paid:
+            charge.update(_PAID)
+            self._documents.replace(CHARGE, charge, call.now_us)
+            self._approve(intent, call)
+            return intent
+        charge.update(status="failed", failure_code="generic_decline", failure_message=_RETURNED)
+        self._documents.replace(CHARGE, charge, call.now_us)
+        intent["status"] = "requires_payment_method"
+        intent["payment_method"] = None
+        intent["last_payment_error"] = {"type": "card_error", "code": "generic_decline", "message": _RETURNED}
+        self._tell(intent, call)
+        return intent
+
+    def _approve(self, intent: Document, call: Call) -> None:
+        """The issuer reserves the amount; it is taken at once unless the capture is manual."""
         intent["last_payment_error"] = None
         intent["amount_capturable"] = intent["amount"]
-        charge["paid"] = True
-        charge["status"] = "succeeded"
-        charge["outcome"] = {
-            "network_status": "approved_by_network",
-            "type": "authorized",
-            "risk_level": "normal",
-        }
         self._state.bank.authorize(
             self._state.account,
             intent["id"],
             reference=intent["_reference"],
             payment_ref=intent["_payment_ref"],
-            amount_minor=minor,
+            amount_minor=to_iso_minor(intent["amount"], intent["currency"].upper()),
             currency=intent["currency"].upper(),
             at_us=call.now_us,
         )
-        self._documents.add(CHARGE, charge, call.now_us, parent=intent["id"])
         if intent["capture_method"] == "manual":
             intent["status"] = "requires_capture"
         else:
             self._take(intent, intent["amount"], intent["_reference"], call.now_us)
-        self._save(intent, call)
+        self._tell(intent, call)
 
     def _ask_payer(self, intent: Document, call: Call) -> None:
         url = f"{self._state.base_url}/3ds/{intent['id']}"
@@ -248,7 +279,7 @@ class Intents:
                 "type": "redirect_to_url",
                 "redirect_to_url": {"url": url, "return_url": back},
             }
-        self._save(intent, call)
+        self._tell(intent, call)
 
     def _decline(
         self, intent: Document, charge: Document, method: Document, verdict: Verdict, call: Call
@@ -268,7 +299,7 @@ class Intents:
             "payment_method": shape.public(method),
         }
         self._documents.add(CHARGE, charge, call.now_us, parent=intent["id"])
-        self._save(intent, call)
+        self._tell(intent, call)
         raise StripeError(
             402,
             verdict.message,
@@ -318,6 +349,11 @@ class Intents:
 
     def _save(self, intent: Document, call: Call) -> None:
         self._documents.replace(PAYMENT_INTENT, intent, call.now_us)
+
+    def _tell(self, intent: Document, call: Call) -> None:
+        """Saves it, and sends a webhook about the status that it has come to."""
+        self._save(intent, call)
+        self._state.announce_intent(intent, call.key)
 
     # --- parameters -----------------------------------------------------------------------------------------
 

@@ -56,21 +56,52 @@ class Refunds:
         if broken:
             raise shape.wrong(f"Invalid amount: {broken}.", "amount", "parameter_invalid_integer")
         refund = self._new(call, intent, charge, amount, metadata, reason)
-        self._state.bank.refund(
-            self._state.account,
-            intent["id"],
-            refund["id"],
-            reference=shape.merchant_names(metadata)[0] or call.key,
-            amount_minor=to_iso_minor(amount, currency),
-            at_us=call.now_us,
-        )
+        refund["_reference"] = shape.merchant_names(metadata)[0] or call.key
+        if self._state.settles_later:
+            refund["status"] = "pending"
+        else:
+            self._pay_back(refund, call.now_us)
         charge["amount_refunded"] += amount
         charge["refunded"] = (
             charge["amount_refunded"] == charge["amount_captured"] and not intent["amount_capturable"]
         )
         self._documents.replace(CHARGE, charge, call.now_us)
         self._documents.add(REFUND, refund, call.now_us, parent=intent["id"])
+        self._state.announce("refund.created", refund, call.key)
         return refund
+
+    def finish(self, id_: str, paid: bool) -> Document:
+        """The final word on a refund that is pending: the payer's bank took it, or sent it back."""
+        refund = self._documents.get(REFUND, id_)
+        if refund is None:
+            raise shape.missing("refund", id_, "id")
+        if refund["status"] != "pending":
+            return refund
+        now_us = self._state.clock.now_us()
+        if paid:
+            refund["status"] = "succeeded"
+            self._pay_back(refund, now_us)
+        else:
+            refund.update(status="failed", failure_reason="declined")
+            charge = self._documents.get(CHARGE, refund["charge"]) or {}
+            charge["amount_refunded"] -= refund["amount"]
+            charge["refunded"] = False
+            self._documents.replace(CHARGE, charge, now_us)
+        self._documents.replace(REFUND, refund, now_us)
+        self._state.announce("refund.updated", refund)
+        if not paid:
+            self._state.announce("refund.failed", refund)
+        return refund
+
+    def _pay_back(self, refund: Document, now_us: int) -> None:
+        self._state.bank.refund(
+            self._state.account,
+            refund["payment_intent"],
+            refund["id"],
+            reference=refund["_reference"],
+            amount_minor=to_iso_minor(refund["amount"], refund["currency"].upper()),
+            at_us=now_us,
+        )
 
     def _target(self, call: Call) -> Document:
         id_, charge_id = call.form.get("payment_intent"), call.form.get("charge")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 import aiohttp
@@ -25,6 +25,12 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     body: bytes
     created_us: int
+    signed_at: Callable[[int], Mapping[str, str]] | None = None
+    """The headers of a try at that time (microseconds), where the PSP signs every try anew, with its time."""
+
+    def headers_at(self, now_us: int) -> Mapping[str, str]:
+        """The headers of a try that is made now."""
+        return self.headers if self.signed_at is None else self.signed_at(now_us)
 
     def __repr__(self) -> str:
         return f"<Notice {self.type} {self.id}>"
@@ -166,8 +172,9 @@ class NoticeDelivery:
         self, session: aiohttp.ClientSession, notice: Notice, *, forged: bool = False
     ) -> NoticeTry:
         body = forge(notice.body) if forged else notice.body
+        headers = dict(notice.headers_at(self._clock.now_us()))
         try:
-            async with session.post(self.url, data=body, headers=dict(notice.headers)) as reply:
+            async with session.post(self.url, data=body, headers=headers) as reply:
                 status = reply.status
         except (aiohttp.ClientError, TimeoutError):
             status = 0
