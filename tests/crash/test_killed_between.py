@@ -15,7 +15,7 @@ from aegispay.sandbox.audit import audit
 from aegispay.sandbox.faults import FaultKind
 from aegispay.sandbox.process import SandboxProcess
 from aegispay.storage.factory import open_store
-from tests.crash.lives import all_payments
+from tests.crash.verdict import all_payments
 
 
 @pytest.mark.parametrize("face", ["stripe", "plainpay"])

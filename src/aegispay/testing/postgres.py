@@ -79,6 +79,10 @@ class _Databases:
         """Runs one statement on the server's own database."""
         _in_thread(_execute(self.dsn, sql))
 
+    def wait_until(self, query: str, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Returns when the query finds a row. Raises `StoreUnavailable` where that takes too long."""
+        _in_thread(_await_row(self.dsn, query, timeout_s))
+
     @property
     def _template(self) -> str:
         return f"{_TEMPLATE}_{os.getpid()}"
@@ -131,9 +135,18 @@ class PostgresServer(_Databases):
     """A server of our own, with its data in a temporary directory."""
 
     def __init__(
-        self, *, durable: bool = True, settings: dict[str, str] | None = None, binaries: Path | None = None
+        self,
+        *,
+        durable: bool = True,
+        settings: dict[str, str] | None = None,
+        binaries: Path | None = None,
+        inside: Path | None = None,
+        wal_segment_mb: int | None = None,
     ):
+        """`inside` is the folder in which the temporary directory is made; small disks want small segments of WAL."""
         super().__init__()
+        self._inside = inside
+        self._wal_segment_mb = wal_segment_mb
         self._binaries = find_binaries() if binaries is None else binaries
         self._settings = (
             {} if durable else {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -155,11 +168,16 @@ class PostgresServer(_Databases):
         """The folder with `pgbench`, `psql` and the rest."""
         return self._binaries
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """What was set on the server's command line."""
+        return dict(self._settings)
+
     def start(self) -> Self:
         """Creates the data directory and starts the server; returns when it takes connections."""
         if self._directory is not None:
             return self
-        self._directory = Path(tempfile.mkdtemp(prefix="aegispay-pg-"))
+        self._directory = Path(tempfile.mkdtemp(prefix="aegispay-pg-", dir=self._inside))
         try:
             self._initialise(self._directory)
             self._launch()
@@ -181,11 +199,22 @@ class PostgresServer(_Databases):
         """SIGKILL to the server and all its processes, as a power cut would; the data stay."""
         pid = self._postmaster_pid()
         if pid is not None:
-            # Its children notice that it is gone and end by themselves, but a dead machine would not wait for that.
+            # Its children notice that it is gone and end by themselves, but a dead machine would not wait for that. It is
+            # stopped first, so that it makes no new ones meanwhile.
+            _signal(pid, signal.SIGSTOP)
             for child in _children(pid):
                 _signal(child, signal.SIGKILL)
             _signal(pid, signal.SIGKILL)
         self._end("KILL")
+
+    @property
+    def running(self) -> bool:
+        """Whether the server's first process lives."""
+        pid = self._postmaster_pid()
+        try:
+            return pid is not None and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
 
     def restart(self) -> None:
         """Starts again on the same data and port, after `kill`, or stops first."""
@@ -218,7 +247,7 @@ class PostgresServer(_Databases):
             os.chown(directory, _NOBODY, _NOBODY)
             os.chown(secret, _NOBODY, _NOBODY)
         command = [
-            *_as_nobody(),
+            *as_nobody(),
             str(self._binaries / "initdb"),
             f"--pgdata={directory / 'data'}",
             f"--pwfile={secret}",
@@ -229,7 +258,9 @@ class PostgresServer(_Databases):
             "--no-sync",
             "--no-instructions",
         ]
-        done = subprocess.run(command, capture_output=True, check=False, cwd="/", user=_user(), group=_user())  # noqa: S603
+        if self._wal_segment_mb is not None:
+            command.append(f"--wal-segsize={self._wal_segment_mb}")
+        done = subprocess.run(command, capture_output=True, check=False, cwd="/", **run_as())  # noqa: S603
         if done.returncode:
             raise StoreUnavailable(f"initdb failed: {done.stderr.decode(errors='replace').strip()[-500:]}")
         secret.unlink()
@@ -252,7 +283,7 @@ class PostgresServer(_Databases):
             "unix_socket_directories": "",
             **self._settings,
         }
-        command = [*_as_nobody(), str(self._binaries / "postgres"), "-D", str(data)]
+        command = [*as_nobody(), str(self._binaries / "postgres"), "-D", str(data)]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
         with (data.parent / "log").open("ab") as log:
@@ -264,8 +295,7 @@ class PostgresServer(_Databases):
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
-                user=_user(),
-                group=_user(),
+                **run_as(),
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -335,14 +365,16 @@ def _unshare() -> str | None:
     return shutil.which("unshare")
 
 
-def _as_nobody() -> list[str]:
+def as_nobody() -> list[str]:
     """PostgreSQL refuses to run as root: in a user namespace of its own it does not know that it is."""
     unshare = _unshare() if os.geteuid() == 0 else None
     return [unshare, "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}", "--"] if unshare else []
 
 
-def _user() -> int | None:
-    return _NOBODY if os.geteuid() == 0 and not _unshare() else None
+def run_as() -> dict[str, int | None]:
+    """The user and group for a child process, where there is no namespace to hide in."""
+    user = _NOBODY if os.geteuid() == 0 and not _unshare() else None
+    return {"user": user, "group": user}
 
 
 def _free_port() -> int:
@@ -371,6 +403,20 @@ async def _execute(dsn: str, sql: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+async def _await_row(dsn: str, query: str, timeout_s: float) -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not await connection.fetch(query):
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise StoreUnavailable(f"after {timeout_s:g} s there was still no row for: {query}") from None
     finally:
         await connection.close()
 

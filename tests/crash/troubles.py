@@ -1,0 +1,115 @@
+"""The troublemakers. Each does its work at random moments while the workers are under load, until its goal is reached."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from aegispay.testing.postgres_proxy import AROUND_COMMIT, Moment
+from tests.crash.rounds import Stage
+
+ANYWHERE_SHARE = 0.1
+_TERMINATE = """
+    SELECT count(pg_terminate_backend(pid)) FROM (
+        SELECT pid FROM pg_stat_activity
+        WHERE application_name = 'aegispay' AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+        ORDER BY (state = 'active') DESC, random() LIMIT $1
+    ) AS chosen"""
+
+
+async def make_trouble(stage: Stage) -> None:
+    """Returns when every goal of the plan is reached."""
+    plan = stage.plan
+    async with asyncio.TaskGroup() as tasks:
+        if plan.postmaster_kills:
+            tasks.create_task(_kill_postmaster(stage))
+        if plan.cuts:
+            tasks.create_task(_cut(stage))
+        if plan.terminations:
+            tasks.create_task(_terminate(stage))
+        if plan.fills:
+            tasks.create_task(_fill(stage))
+        if plan.failovers:
+            tasks.create_task(_fail_over(stage))
+        tasks.create_task(_until_killed(stage))
+
+
+async def _until_killed(stage: Stage) -> None:
+    while stage.fleet.kills < stage.plan.worker_kills:  # noqa: ASYNC110 - the fleet counts them
+        await asyncio.sleep(0.02)
+
+
+async def answered(stage: Stage, more: int) -> None:
+    """Waits until so many more answers were given: the trouble that follows meets a shop at work."""
+    goal = len(stage.fleet.answers) + more
+    while len(stage.fleet.answers) < goal:  # noqa: ASYNC110 - the fleet counts them
+        await asyncio.sleep(0.01)
+
+
+async def _kill_postmaster(stage: Stage) -> None:
+    server = stage.server
+    assert server is not None
+    for _ in range(stage.plan.postmaster_kills):
+        await answered(stage, 5)
+        await stage.pause(0.0, 0.3)
+        await asyncio.to_thread(server.kill)
+        stage.count("postmaster_kills")
+        await asyncio.to_thread(server.restart)
+    await answered(stage, 5)
+
+
+async def _cut(stage: Stage) -> None:
+    proxy = stage.proxy
+    assert proxy is not None
+    before = proxy.cuts.copy()
+    while sum(proxy.cuts.values()) - sum(before.values()) < stage.plan.cuts:
+        await stage.pause(0.0, 0.06)
+        anywhere = stage.source.random() < ANYWHERE_SHARE
+        moment = Moment.ANYWHERE if anywhere else stage.source.choice(AROUND_COMMIT)
+        had = proxy.cuts[moment]
+        await proxy.cut(moment)
+        stage.count(f"cut_{moment}", proxy.cuts[moment] - had)
+        stage.tally.add("cuts", proxy.cuts[moment] - had)
+
+
+async def _terminate(stage: Stage) -> None:
+    server = stage.server
+    assert server is not None
+    connection = await asyncpg.connect(server.dsn)
+    try:
+        while stage.counts["terminations"] < stage.plan.terminations:
+            await stage.pause(0.0, 0.1)
+            stage.count("terminations", await connection.fetchval(_TERMINATE, stage.source.randint(1, 3)))
+    finally:
+        await connection.close()
+
+
+async def _fill(stage: Stage) -> None:
+    disk = stage.disk
+    assert disk is not None
+    for _ in range(stage.plan.fills):
+        await answered(stage, 10)
+        await asyncio.to_thread(disk.fill)
+        stage.count("fills")
+        await stage.pause(0.3, 1.0)
+        await asyncio.to_thread(disk.fill)
+        await stage.pause(0.1, 0.5)
+        disk.free()
+        if stage.server is not None and not stage.server.running:
+            # Without room for its log it ends, and somebody who has made room starts it again.
+            stage.count("postgres_ended_on_full_disk")
+            await asyncio.to_thread(stage.server.restart)
+    await answered(stage, 10)
+
+
+async def _fail_over(stage: Stage) -> None:
+    server, standby = stage.server, stage.standby
+    assert server is not None and standby is not None
+    await answered(stage, 50)
+    await stage.pause(0.0, 0.5)
+    await asyncio.to_thread(server.kill)
+    await stage.pause(0.0, 0.3)
+    await asyncio.to_thread(standby.promote)
+    stage.count("failovers")
+    await answered(stage, 30)
