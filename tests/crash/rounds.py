@@ -154,7 +154,12 @@ async def _own_server(plan: Plan, disk: SmallDisk | None) -> AsyncIterator[Postg
     if disk is None:
         server = PostgresServer()
     else:
-        small = {"max_wal_size": "16MB", "min_wal_size": "4MB", "wal_recycle": "off", "shared_buffers": "16MB"}
+        small = {
+            "max_wal_size": "16MB",
+            "min_wal_size": "4MB",
+            "wal_recycle": "off",
+            "shared_buffers": "16MB",
+        }
         server = PostgresServer(settings=small, inside=disk.folder, wal_segment_mb=1)
     await asyncio.to_thread(server.start)
     try:

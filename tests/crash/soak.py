@@ -30,7 +30,9 @@ PLANS = (
     Plan(name="workers on PostgreSQL", store="postgres", worker_kills=150),
     Plan(name="postmaster", store="postgres", postmaster_kills=10, worker_kills=40),
     Plan(name="cuts", store="postgres", cuts=100, worker_kills=30),
-    Plan(name="pool of one", store="postgres", cuts=50, terminations=40, worker_kills=50, pool_max=1, writers=1),
+    Plan(
+        name="pool of one", store="postgres", cuts=50, terminations=40, worker_kills=50, pool_max=1, writers=1
+    ),
     Plan(name="terminated backends", store="postgres", terminations=100, worker_kills=30),
     Plan(name="full disk, SQLite", store="sqlite", fills=5, worker_kills=50),
     Plan(name="full disk, PostgreSQL", store="postgres", fills=5, worker_kills=50),
@@ -63,7 +65,9 @@ class Screen:
         shares = [min(1.0, counts[name] / goal) for name, goal in self._goals.items() if goal]
         share = sum(shares) / len(shares) if shares else 1.0
         bar = "#" * int(share * 20)
-        parts = ", ".join(f"{counts[name]}/{goal} {name.replace('_', ' ')}" for name, goal in self._goals.items())
+        parts = ", ".join(
+            f"{counts[name]}/{goal} {name.replace('_', ' ')}" for name, goal in self._goals.items()
+        )
         line = f"[{bar:<20}] {time.monotonic() - self._begin_s:5.0f} s  {parts}, {counts['answers']} answers  {self.playing}"
         sys.stderr.write(f"\r\x1b[K{line}" if self._terminal else line + "\n")
         sys.stderr.flush()
@@ -91,7 +95,9 @@ def chosen(options: argparse.Namespace) -> list[Plan]:
     if options.only:
         plans = [plan for plan in plans if options.only in plan.name]
     if not plans:
-        raise SystemExit(f"no round's name holds {options.only!r}; there are: {', '.join(p.name for p in PLANS)}")
+        raise SystemExit(
+            f"no round's name holds {options.only!r}; there are: {', '.join(p.name for p in PLANS)}"
+        )
     return plans
 
 

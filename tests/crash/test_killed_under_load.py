@@ -8,6 +8,7 @@ import random
 import sys
 
 import pytest
+from tests.crash.lives import Lives, all_payments
 
 from aegispay.domain.evolve import fold
 from aegispay.domain.payment import encode_payment
@@ -15,7 +16,6 @@ from aegispay.sandbox.audit import audit
 from aegispay.sandbox.faults import FaultPlan
 from aegispay.sandbox.process import SandboxProcess
 from aegispay.storage.factory import open_store
-from tests.crash.lives import Lives, all_payments
 from tests.crash.worker import Order
 
 SEED_VARIABLE = "AEGISPAY_TEST_SEED"

@@ -36,14 +36,14 @@ async def make_trouble(stage: Stage) -> None:
 
 
 async def _until_killed(stage: Stage) -> None:
-    while stage.fleet.kills < stage.plan.worker_kills:  # noqa: ASYNC110 - the fleet counts them
+    while stage.fleet.kills < stage.plan.worker_kills:
         await asyncio.sleep(0.02)
 
 
 async def answered(stage: Stage, more: int) -> None:
     """Waits until so many more answers were given: the trouble that follows meets a shop at work."""
     goal = len(stage.fleet.answers) + more
-    while len(stage.fleet.answers) < goal:  # noqa: ASYNC110 - the fleet counts them
+    while len(stage.fleet.answers) < goal:
         await asyncio.sleep(0.01)
 
 

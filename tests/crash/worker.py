@@ -97,7 +97,7 @@ class Life:
     """One worker's life: its shoppers, one after the other at each till."""
 
     def __init__(self, pay: AegisPay, order: Order):
-        self._shop = cast(AegisPay, Teller(pay, order.life))
+        self._shop = cast("AegisPay", Teller(pay, order.life))
         self._order = order
         self._waiting = list(reversed(order.shoppers))
         self._following = order.next_shopper

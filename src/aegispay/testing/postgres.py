@@ -212,7 +212,9 @@ class PostgresServer(_Databases):
         """Whether the server's first process lives."""
         pid = self._postmaster_pid()
         try:
-            return pid is not None and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+            return (
+                pid is not None and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+            )
         except OSError:
             return False
 

@@ -77,6 +77,7 @@ def _stripe(quiet_s: float, lag_s: float) -> SimulatedPsp:
         return StripeGateway(
             "sk_test_sandbox",
             base_url="https://stripe.example",
+            webhook_secrets=["whsec_sandbox"],
             transport=transport,
             lookup_quiet_s=quiet_s,
             clock=clock,

@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from msgspec.structs import replace
+
 from aegispay.sandbox.webhooks import Notice, Outbox
 from aegispay.testing.simulation.faults import Faults
+from aegispay.testing.simulation.instance_ports import START_US
 from aegispay.testing.simulation.loop import SimulatedLoop
 from aegispay.testing.simulation.trace import Trace
 
@@ -56,7 +59,8 @@ class Post:
             if faults.hit("webhook_doubled"):
                 self._leave(delay_s + draw() * 0.2, notice, False)
             if faults.hit("webhook_repeated"):
-                self._leave(delay_s + draw() * 20_000.0, notice, False)
+                # By somebody who wrote it down: byte for byte, with the signature of then.
+                self._leave(delay_s + draw() * 20_000.0, replace(notice, signed_at=None), False)
             self._leave(delay_s, notice, False)
 
     def _leave(self, delay_s: float, notice: Notice, forged: bool, tries: int = 0) -> None:
@@ -66,7 +70,8 @@ class Post:
     def _deliver(self, notice: Notice, forged: bool, tries: int) -> None:
         body = self._forge(notice.body) if forged else notice.body
         self._note(f"webhook {notice.type}{' FORGED' if forged else ''} -> ")
-        answer = self.take(self.name, notice.headers, body)
+        now_us = START_US + int(self._loop.time() * 1_000_000)
+        answer = self.take(self.name, notice.headers_at(now_us), body)
 
         def heard(done: asyncio.Future[str]) -> None:
             self.on_its_way -= 1
@@ -76,7 +81,9 @@ class Post:
                 if found == "taken":
                     self.refused(f"a forged {notice.type} of {self.name} was taken")
                 return
-            if found.startswith("refused"):
+            if found == "refused: stale" and notice.signed_at is None:
+                return  # Too old to be believed, as it should be.
+            if found.startswith("refused") and found != "refused: stale":
                 self.refused(f"a genuine {notice.type} of {self.name} was {found}")
                 return
             if found != "taken" or self._faults.hit("webhook_ack_lost"):
