@@ -443,7 +443,7 @@ def test_refunds_name_their_operation_and_their_capture(event, status, outcome):
     found = one(event, refund(of, status))
     assert (found.kind, found.operation_id) == (K.REFUND, of.operation_id)
     assert (found.reference, found.payment_reference) == (REFUND, CAPTURE)
-    assert found.forgeable and found.undoes == (wanted is Declined)
+    assert found.forgeable and found.undoes == (outcome is Declined)
     assert found.outcome is None if outcome is None else isinstance(found.outcome, outcome)
 
 
