@@ -61,7 +61,7 @@ def test_a_completed_capture_is_approved_by_its_own_id():
     assert of_order(of=of, captures=[made(of)]) == Approved(reference=CAPTURE, amount_minor=1000)
 
 
-def test_paypals_201_with_a_declined_capture_is_a_decline():
+def test_trap_paypals_201_with_a_declined_capture_is_a_decline():
     """The order says COMPLETED, HTTP says 201: only the capture inside tells that nothing was taken."""
     of = call()
     outcome = of_order(of=of, captures=[declined(of, "5120")])

@@ -166,7 +166,7 @@ def test_calls_that_paypal_can_never_take_are_refused(made, error):
         (Money(700, "TWD"), "7"),
     ],
 )
-def test_amounts_are_decimal_text_and_three_currencies_have_no_decimals(amount, text):
+def test_trap_amounts_are_decimal_text_and_three_currencies_have_no_decimals(amount, text):
     assert to_paypal(amount) == text
     assert from_paypal(text, amount.code) == amount.amount_minor
 

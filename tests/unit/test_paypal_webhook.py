@@ -259,7 +259,7 @@ class Transport:
 
 
 @pytest.mark.parametrize("url", STRANGERS)
-async def test_paypals_certificate_url_is_never_followed_to_a_stranger(url):
+async def test_trap_paypals_certificate_url_is_never_followed_to_a_stranger(url):
     transport = Transport()
     ours = gateway(transport=transport, webhook_certificates={})
     with pytest.raises(WebhookRejected) as caught:

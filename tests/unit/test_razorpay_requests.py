@@ -153,7 +153,7 @@ def test_the_exponents_are_razorpays_own_list():
     assert checked == 128 == len(TWO_DECIMAL | ZERO_DECIMAL | THREE_DECIMAL)
 
 
-def test_isk_has_no_decimals_here_although_it_has_two_at_stripe():
+def test_trap_isk_has_no_decimals_here_although_it_has_two_at_stripe():
     assert to_razorpay(Money.parse("500", "ISK")) == 500
     assert from_razorpay(500, "ISK") == 500
 
