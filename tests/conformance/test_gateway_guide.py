@@ -25,5 +25,7 @@ TestTinyPay = _run()["TestTinyPay"]
 
 
 def test_the_set_up_is_about_ten_lines() -> None:
-    lines = _blocks()[-1].partition("class TestTinyPay")[2].strip().splitlines()  # The class's own line among them.
+    lines = (
+        _blocks()[-1].partition("class TestTinyPay")[2].strip().splitlines()
+    )  # The class's own line among them.
     assert len(lines) <= SETUP_LINES_MAX

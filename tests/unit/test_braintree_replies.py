@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, InDoubt, NotSent, Pending
+from aegispay.gateways.answers import read_body
 from aegispay.gateways.braintree import codes, documents, replies, requests
 from aegispay.gateways.http import HttpReply
 from tests.fakes import tally
@@ -51,7 +52,7 @@ def looked_up(status: str, kind: K = K.CHARGE, **fields: Any) -> Any:
     made = call(kind)
     transaction = answer(made, sale(made.operation_id, status, **fields)).body
     whole = json.loads(transaction)["data"]["result"]["transaction"]
-    found = replies.read(json.dumps(whole).encode(), replies.Sale)
+    found = read_body(json.dumps(whole).encode(), replies.Sale)
     return replies.sale_outcome(found, made, kind, looked_up=True)
 
 

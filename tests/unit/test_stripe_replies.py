@@ -20,6 +20,7 @@ from aegispay.domain.outcomes import (
     Pending,
     RequiresAction,
 )
+from aegispay.gateways.answers import read
 from aegispay.gateways.gateway import KEY_REUSED, RESEND_USELESS, SAVED_ERROR
 from aegispay.gateways.http import HttpReply
 from aegispay.gateways.stripe import codes, replies
@@ -373,10 +374,10 @@ def test_stripes_own_refund_charge_and_payment_method_fixtures_are_read():
         reference=fixture("refund")["id"], amount_minor=100
     )
     for name, kind in (("charge", Charge), ("payment_method", Identified), ("refund", StripeRefund)):
-        assert replies.read(reply(200, fixture(name)), kind).id == fixture(name)["id"]
+        assert read(reply(200, fixture(name)), kind).id == fixture(name)["id"]
         tally.checked("stripe", "fixtures")
     expanded = {**fixture("payment_intent"), "latest_charge": fixture("charge")}
-    assert replies.read(reply(200, expanded), Intent).latest_charge.id == fixture("charge")["id"]
+    assert read(reply(200, expanded), Intent).latest_charge.id == fixture("charge")["id"]
 
 
 def test_no_other_fixture_of_stripes_passes_for_a_success():
