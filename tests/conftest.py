@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from aegispay.testing.postgres import ExternalServer, PostgresServer, throwaway_postgres
+from tests.fakes import tally
 
 # No test asserts on time, hypothesis' own examples included: the machine may be busy.
 settings.register_profile("aegispay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,3 +27,23 @@ def postgres_server() -> Iterator[PostgresServer | ExternalServer]:
 def postgres_dsn(postgres_server: PostgresServer | ExternalServer) -> str:
     """The DSN of a new database with our tables."""
     return postgres_server.create_database()
+
+
+# --- what was checked against the PSPs' own material is said at the end of a run ------------------------------
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker process hands its counts over."""
+    handed = getattr(session.config, "workeroutput", None)
+    if handed is not None:
+        handed["official"] = tally.rows()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    tally.add(getattr(node, "workeroutput", {}).get("official", ()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in tally.summary():
+        terminalreporter.write_line(line)

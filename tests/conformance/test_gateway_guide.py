@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "write-a-gateway.md"
-SETUP_LINES_MAX = 13
+SETUP_LINES_MAX = 11
 
 
 def _blocks() -> list[str]:
@@ -25,5 +25,7 @@ TestTinyPay = _run()["TestTinyPay"]
 
 
 def test_the_set_up_is_about_ten_lines() -> None:
-    lines = _blocks()[-1].partition("class TestTinyPay")[2].strip().splitlines()
+    lines = (
+        _blocks()[-1].partition("class TestTinyPay")[2].strip().splitlines()
+    )  # The class's own line among them.
     assert len(lines) <= SETUP_LINES_MAX

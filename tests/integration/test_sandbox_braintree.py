@@ -20,6 +20,7 @@ from aegispay.sandbox.process import SandboxProcess
 from aegispay.sandbox.server import SandboxSettings
 from aegispay.sandbox.webhooks import NoticeDelivery, NoticeFault, NoticePlan
 from aegispay.sandbox.wire import WireRequest, handle
+from tests.fakes import tally
 from tests.fakes.psp_data import psp_document
 from tests.unit.test_sandbox_braintree_psp import BASIC, Client
 
@@ -180,6 +181,7 @@ def test_every_recorded_request_of_the_sdk_is_understood() -> None:
             expected = {"braintree.sale_authorize": 201, "braintree.search_by_order_id": 200}
             assert reply.status == expected.get(name, 404), name
             asked += 1
+            tally.checked("braintree", "SDK requests")
     assert asked == 7
 
 

@@ -64,15 +64,19 @@ INBOUND_BUGS: dict[str, Planted] = {
     "webhook_overrides_a_final_state": Planted(
         "the last webhook wins: what was approved is declined by an older notice, without a look",
         (
-            Mutation(INBOUND + "_record", "if event.must_look_up or contradicts:", "if False:"),
             Mutation(
                 INBOUND + "_record",
-                "if operation.status is OperationStatus.APPROVED and isinstance(outcome, Approved):",
+                "if event.must_look_up or (contradicts and not event.undoes):",
+                "if False:",
+            ),
+            Mutation(
+                INBOUND + "_record",
+                "if isinstance(outcome, Approved) and await self._is_old_news(payment, operation, event):",
                 "if operation.attempt and isinstance(outcome, Approved):\n"
                 "        known = Known(Declined(category='soft', code='late'), Evidence.WEBHOOK)\n"
                 "        deadline = Deadline(engine.ports.clock, 5.0)\n"
                 "        await self._driver.found(payment, unleased(payment, operation), known, deadline)\n"
-                "    if operation.status is OperationStatus.APPROVED and isinstance(outcome, Approved):",
+                "    if isinstance(outcome, Approved) and await self._is_old_news(payment, operation, event):",
             ),
         ),
     ),
@@ -82,7 +86,7 @@ INBOUND_BUGS: dict[str, Planted] = {
     ),
     "quiet_by_the_wall_clock": Planted(
         "a wall clock that is set forward ends a quiet period",
-        (Mutation("orchestration.engine:Engine.look", "clock.earliest_us() - max", "clock.now_us() - max"),),
+        (Mutation("orchestration.engine:Engine.look", "earliest_us() - max", "now_us() - max"),),
     ),
     "one_try_ends_a_checkout": Planted(
         "a try that failed in the Checkout fails the payment, while its order stays open",

@@ -23,19 +23,12 @@ from aegispay.domain.outcomes import (
 )
 from aegispay.gateways.adyen import codes, replies
 from aegispay.gateways.http import HttpReply
-from tests.fakes import psp_data
+from tests.fakes import psp_data, tally
 from tests.fakes.adyen_calls import PSP, call
 from tests.fakes.psp_data import psp_document
 
 K = OperationKind
 C = DeclineCategory
-parsed = 0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def count():
-    yield
-    print(f"\n{parsed} official fixtures were parsed to the right outcome.")  # noqa: T201
 
 
 def reply(status: int, body: Any, **headers: str) -> HttpReply:
@@ -116,7 +109,6 @@ MODIFICATIONS = {
 
 @pytest.mark.parametrize("name", PAYMENTS)
 def test_official_payment_fixtures(name):
-    global parsed
     status, expected = PAYMENTS[name]
     outcome = replies.payment_outcome(
         reply(status, psp_document(f"adyen/sdk-python/checkout/{name}.json")), call()
@@ -126,19 +118,18 @@ def test_official_payment_fixtures(name):
         assert (outcome.category, outcome.code, outcome.gateway_code) == expected
     else:
         assert outcome == expected
-    parsed += 1
+    tally.checked("adyen", "fixtures")
 
 
 @pytest.mark.parametrize("name", MODIFICATIONS)
 def test_official_modification_fixtures(name):
-    global parsed
     about, reference, psp = MODIFICATIONS[name]
     made = call(K.CAPTURE, "25.00 EUR", operation_id=reference, parent_reference=about)
     body = psp_document(f"adyen/sdk-python/checkout/{name}.json")
     assert modified(made, reply(201, body)) == Pending(reference=psp, reason="received")
     other = call(K.CAPTURE, "25.00 EUR", parent_reference=about)
     assert modified(other, reply(201, body)) == InDoubt(reason="garbage")
-    parsed += 1
+    tally.checked("adyen", "fixtures")
 
 
 def test_no_official_fixture_is_left_out():

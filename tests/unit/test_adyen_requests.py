@@ -22,11 +22,11 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.money import Currency, Money
 from aegispay.gateways.adyen import requests
 from aegispay.gateways.adyen.amounts import EXPONENTS, NOT_TAKEN, adyen_exponent, from_adyen, to_adyen
+from tests.fakes import tally
 from tests.fakes.adyen_calls import ACCOUNT, DEFAULTS, PSP, call
 from tests.fakes.psp_data import psp_document
 
 K = OperationKind
-checked = 0
 
 
 @lru_cache(maxsize=16)
@@ -48,17 +48,10 @@ def validator(path: str) -> OAS31Validator:
 
 
 def check_body(path: str, body: requests.Body) -> dict[str, Any]:
-    global checked
     sent = json.loads(requests.encode(body))
     validator(path).validate(sent)
-    checked += 1
+    tally.checked("adyen", "bodies")
     return sent
-
-
-@pytest.fixture(scope="module", autouse=True)
-def count():
-    yield
-    print(f"\n{checked} request bodies were checked against Adyen's OpenAPI document.")  # noqa: T201
 
 
 _text = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)

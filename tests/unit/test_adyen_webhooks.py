@@ -17,6 +17,7 @@ from aegispay.domain.outcomes import Approved, DeclineCategory, Declined
 from aegispay.gateways.adyen import AdyenGateway, codes
 from aegispay.gateways.adyen.webhooks import DISPUTES, MEANINGS
 from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, DisputeNews, WebhookRejected
+from tests.fakes import tally
 from tests.fakes.adyen_calls import ACCOUNT, API_KEY
 from tests.fakes.psp_data import psp_document
 
@@ -24,14 +25,6 @@ K = OperationKind
 KEY = "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48EC2ACF6BA056"
 OTHER_KEY = "74F490DD33F7327BAECC88B2947C011FC02D014A473AAA33A8EC93E4DC069174"
 OPERATION = f"op_{7:032x}"
-checked = {"signatures": 0, "events": 0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def count():
-    yield
-    told = f"{checked['signatures']} signatures agreed with Adyen's, {checked['events']} official events"
-    print(f"\n{told} were read.")  # noqa: T201
 
 
 def item(code: str = "AUTHORISATION", success: Any = "true", **fields: Any) -> dict[str, Any]:
@@ -92,7 +85,7 @@ def test_adyens_own_vectors_are_accepted_and_spoilt_ones_refused():
         for field, value in (("merchantReference", "op_1"), ("success", "false"), ("pspReference", "X")):
             assert rejected(batch({**whole, field: value}), vector["hmac_key_hex"]) == "signature"
         assert rejected(batch(whole), "00" * 32) == "signature"
-        checked["signatures"] += 1
+        tally.checked("adyen", "signatures")
 
 
 @settings(max_examples=60, deadline=None)
@@ -113,7 +106,7 @@ def test_signatures_agree_with_the_official_sdk_in_both_directions(reference, va
     genuine["additionalData"]["hmacSignature"] = genuine["additionalData"]["hmacSignature"][::-1]
     assert rejected(batch(genuine)) == "signature"
     assert not is_valid_hmac_notification(json.loads(batch(genuine)), KEY)
-    checked["signatures"] += 1
+    tally.checked("adyen", "signatures")
 
 
 def test_trap_every_item_of_a_batch_is_verified():
@@ -319,6 +312,7 @@ def test_success_is_a_text_and_nothing_else():
 
 def test_every_official_example_is_read():
     document = psp_document("adyen/Webhooks-v1.json")
+    read = 0
     for name, webhook in document["webhooks"].items():
         content = webhook["post"]["requestBody"]["content"].get("application/json", {})
         for example in content.get("examples", {}).values():
@@ -331,10 +325,11 @@ def test_every_official_example_is_read():
             events = parse(batch(*map(signed, items)))
             for official, event in zip(items, events, strict=False):
                 _check_official(official, event)
-                checked["events"] += 1
+                read += 1
             known = name.strip("/") in MEANINGS or name.strip("/") in DISPUTES
             assert bool(events) == known, name
-    assert checked["events"] >= 15
+    tally.checked("adyen", "fixtures", read)
+    assert read >= 15
 
 
 def _check_official(official: dict[str, Any], event: Any) -> None:

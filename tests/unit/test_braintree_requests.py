@@ -19,30 +19,23 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.money import Currency, Money
 from aegispay.gateways.braintree import documents, requests
 from aegispay.gateways.braintree.amounts import from_braintree, to_braintree
+from tests.fakes import tally
 from tests.fakes.braintree_calls import ACCOUNTS, SALE, call, check_variables, checked
 from tests.fakes.psp_data import psp_document
 
 K = OperationKind
-counted = {"documents": 0, "variables": 0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def count():
-    yield
-    told = f"{counted['documents']} documents and {counted['variables']} sets of variables"
-    print(f"\n{told} were checked against Braintree's schema.")  # noqa: T201
 
 
 def fits(document: str, variables: dict[str, Any]) -> dict[str, Any]:
     check_variables(document, variables)
-    counted["variables"] += 1
+    tally.checked("braintree", "bodies")
     return variables["input"]
 
 
 @pytest.mark.parametrize("name", documents.ALL)
 def test_every_document_is_valid_under_the_schema(name):
     checked(documents.ALL[name])
-    counted["documents"] += 1
+    tally.checked("braintree", "bodies")
 
 
 _money = st.builds(Money, st.integers(1, 10**9), st.sampled_from(sorted(ACCOUNTS)))

@@ -15,6 +15,7 @@ from aegispay.domain.outcomes import Approved, DeclineCategory, Declined
 from aegispay.gateways.braintree import BraintreeGateway, safe_xml
 from aegispay.gateways.braintree.webhooks import DISPUTES, SALES, global_id
 from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, DisputeNews, WebhookRejected
+from tests.fakes import tally
 from tests.fakes.braintree_calls import ACCOUNTS, PRIVATE_KEY, PUBLIC_KEY
 from tests.fakes.braintree_sdk import Crypto, InvalidSignatureError, braintree
 from tests.fakes.psp_data import psp_document
@@ -22,16 +23,6 @@ from tests.fakes.psp_data import psp_document
 K = OperationKind
 OPERATION = f"op_{7:032x}"
 NEW = ("new_public_key", "new_private_key")
-checked = {"signatures": 0, "kinds": 0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def count():
-    yield
-    told = (
-        f"{checked['signatures']} signatures agreed with Braintree's SDK, {checked['kinds']} official kinds"
-    )
-    print(f"\n{told} were read.")  # noqa: T201
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +80,8 @@ def test_every_official_sample_is_accepted_and_every_spoilt_one_refused():
         flipped = payload[:40] + ("A" if payload[40] != "A" else "B") + payload[41:]
         assert rejected(form(signature, flipped)) == "signature"
         assert rejected(form(signature[:-1] + ("0" if signature[-1] != "0" else "1"), payload)) == "signature"
-        checked["signatures"] += 1
-        checked["kinds"] += 1
+        tally.checked("braintree", "signatures")
+        tally.checked("braintree", "fixtures")
 
 
 def test_the_official_sdk_verifies_what_we_would_sign_and_we_verify_what_it_signs(sdk):
@@ -98,14 +89,14 @@ def test_the_official_sdk_verifies_what_we_would_sign_and_we_verify_what_it_sign
     for name in (kind.TransactionSettled, kind.DisputeOpened, kind.Check, kind.RefundFailed):
         sample = sdk.webhook_testing.sample_notification(name, "my_id")
         parse(form(sample["bt_signature"], sample["bt_payload"]))
-        checked["signatures"] += 1
+        tally.checked("braintree", "signatures")
     gateway = BraintreeGateway(PUBLIC_KEY, PRIVATE_KEY, ACCOUNTS)
     payload = sdk.webhook_testing.sample_notification(kind.DisputeWon, "my_id")["bt_payload"]
     ours = gateway._webhooks._sign(PUBLIC_KEY, payload)
     assert sdk.webhook_notification.parse(f"{PUBLIC_KEY}|{ours}", payload).kind == "dispute_won"
     with pytest.raises(InvalidSignatureError):
         sdk.webhook_notification.parse(f"{PUBLIC_KEY}|{ours[::-1]}", payload)
-    checked["signatures"] += 1
+    tally.checked("braintree", "signatures")
 
 
 @settings(max_examples=40, deadline=None)
@@ -114,7 +105,7 @@ def test_the_answer_to_a_challenge_is_the_official_sdks(challenge):
     gateway = BraintreeGateway(PUBLIC_KEY, PRIVATE_KEY, ACCOUNTS, webhook_keys=[NEW])
     official = f"{PUBLIC_KEY}|{Crypto.sha1_hmac_hash(PRIVATE_KEY, challenge)}"
     assert gateway.answer_challenge(challenge) == official
-    checked["signatures"] += 1
+    tally.checked("braintree", "signatures")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from aegispay.domain.outcomes import (
 from aegispay.gateways.answers import read
 from aegispay.gateways.paypal import codes, replies
 from aegispay.gateways.paypal.wire_types import Order, Transaction
+from tests.fakes import tally
 from tests.fakes.json_psp import reply
 from tests.fakes.paypal_calls import (
     APPROVE,
@@ -60,7 +61,7 @@ def test_a_completed_capture_is_approved_by_its_own_id():
     assert of_order(of=of, captures=[made(of)]) == Approved(reference=CAPTURE, amount_minor=1000)
 
 
-def test_paypals_201_with_a_declined_capture_is_a_decline():
+def test_trap_paypals_201_with_a_declined_capture_is_a_decline():
     """The order says COMPLETED, HTTP says 201: only the capture inside tells that nothing was taken."""
     of = call()
     outcome = of_order(of=of, captures=[declined(of, "5120")])
@@ -146,7 +147,7 @@ def test_every_status_of_the_specification_has_an_outcome():
         outcome = replies.refund_outcome(read(reply(200, refund(of, status)), Transaction), of)
         assert isinstance(outcome, wanted[status]), status
         checked += 1
-    print(f"\n{checked} statuses of PayPal's specification were checked.")  # noqa: T201
+    tally.checked("paypal", "fixtures", checked)
 
 
 def test_a_pending_capture_says_why():
@@ -268,7 +269,7 @@ def test_every_official_issue_has_a_row_and_an_outcome():
                         issue,
                     )
                 checked += 1
-    print(f"\n{checked} documented issues were checked.")  # noqa: T201
+    tally.checked("paypal", "codes", checked)
     assert checked > 250
 
 
@@ -282,7 +283,7 @@ def test_every_processor_code_of_the_specification_has_a_row():
         assert row is not None and row.source == codes.PROCESSOR, code
         outcome = of_capture(declined(None, code))
         assert (outcome.category, outcome.code, outcome.gateway_code) == (row.category, row.code, code)
-    print(f"\n{len(listed)} processor codes were checked.")  # noqa: T201
+    tally.checked("paypal", "codes", len(listed))
 
 
 @pytest.mark.parametrize(

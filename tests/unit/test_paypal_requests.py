@@ -14,12 +14,12 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.money import Currency, Money, exponent_of
 from aegispay.gateways.paypal import WALLET, requests
 from aegispay.gateways.paypal.amounts import TWO_DECIMAL, ZERO_DECIMAL, from_paypal, to_paypal
+from tests.fakes import tally
 from tests.fakes.paypal_calls import call
 from tests.fakes.psp_data import psp_document
 
 K = OperationKind
 ORDERS, PAYMENTS = "paypal/checkout_orders_v2.json", "paypal/payments_payment_v2.json"
-checked = 0
 
 
 def properties(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -52,18 +52,11 @@ NEWER_THAN_THE_DOCUMENT = {"payment_source.card.attributes.verification"}
 
 
 def check_body(path: str, body: dict[str, Any], name: str) -> None:
-    global checked
     document = psp_document(name)
     schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
     OAS30Validator({**schema, "components": document["components"]}).validate(body)
     assert set(unknown(document, schema, body)) <= NEWER_THAN_THE_DOCUMENT
-    checked += 1
-
-
-@pytest.fixture(scope="module", autouse=True)
-def count():
-    yield
-    print(f"\n{checked} request bodies were checked against PayPal's OpenAPI documents.")  # noqa: T201
+    tally.checked("paypal", "bodies")
 
 
 _money = st.builds(
@@ -173,7 +166,7 @@ def test_calls_that_paypal_can_never_take_are_refused(made, error):
         (Money(700, "TWD"), "7"),
     ],
 )
-def test_amounts_are_decimal_text_and_three_currencies_have_no_decimals(amount, text):
+def test_trap_amounts_are_decimal_text_and_three_currencies_have_no_decimals(amount, text):
     assert to_paypal(amount) == text
     assert from_paypal(text, amount.code) == amount.amount_minor
 

@@ -25,6 +25,7 @@ from aegispay.gateways.paypal import PayPalGateway
 from aegispay.gateways.paypal.certificates import CERTIFICATES_MAX, CertificateStore
 from aegispay.gateways.paypal.webhook import signed_message
 from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, WebhookRejected
+from tests.fakes import tally
 from tests.fakes.json_psp import json_psp
 from tests.fakes.paypal_calls import (
     AUTHORIZATION,
@@ -163,7 +164,7 @@ def test_signatures_agree_with_openssl(tmp_path):
         check=True,
     ).stdout
     assert b"Verified OK" in said
-    print("\n2 PayPal signatures were checked against openssl.")  # noqa: T201
+    tally.checked("paypal", "signatures", 2)
 
 
 def test_a_notice_is_refused_before_it_is_read():
@@ -258,7 +259,7 @@ class Transport:
 
 
 @pytest.mark.parametrize("url", STRANGERS)
-async def test_paypals_certificate_url_is_never_followed_to_a_stranger(url):
+async def test_trap_paypals_certificate_url_is_never_followed_to_a_stranger(url):
     transport = Transport()
     ours = gateway(transport=transport, webhook_certificates={})
     with pytest.raises(WebhookRejected) as caught:

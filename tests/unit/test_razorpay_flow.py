@@ -166,7 +166,7 @@ async def test_a_payment_whose_answer_is_lost_is_found_by_its_order_and_never_as
     assert psp.taken() == 1000
 
 
-async def test_razorpays_failed_that_later_captures_is_given_back():
+async def test_trap_razorpays_failed_that_later_captures_is_given_back():
     """The payment failed for the merchant; the money that came in after all is returned, and the books say why."""
     psp = SmallRazorpay()
     async with world(psp) as (gateway, _), app(gateway) as pay:

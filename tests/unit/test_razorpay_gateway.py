@@ -303,7 +303,7 @@ async def test_an_unpaid_checkout_order_still_waits_for_its_payer():
 
 
 @pytest.mark.parametrize("reference", ["pay_1", "order_1"])
-async def test_razorpays_failed_that_later_captures(reference):
+async def test_trap_razorpays_failed_that_later_captures(reference):
     """`failed` is not final: the same look-up, made again, finds the late success."""
     made = call(token=CHECKOUT if reference == "order_1" else "token_1", own_reference=reference)
     now = {"status": "failed"}

@@ -31,6 +31,7 @@ from aegispay.gateways.razorpay.wire_types import (
     RazorpayRefund,
     Step,
 )
+from tests.fakes import tally
 from tests.fakes.json_psp import reply
 from tests.fakes.psp_data import psp_document
 from tests.fakes.razorpay_calls import call, error, payment, refund
@@ -228,7 +229,6 @@ def test_an_error_about_a_payment_names_it():
 def test_each_reason_stands_in_the_table_once_with_its_source():
     assert len({row.razorpay for row in codes.TABLE}) == len(codes.TABLE) == len(codes._BY_REASON)
     assert all(row.source and row.code == row.code.lower() for row in codes.TABLE)
-    print(f"\n{len(codes.TABLE)} Razorpay reasons are mapped.")  # noqa: T201
 
 
 @settings(max_examples=300, deadline=None)
@@ -288,7 +288,7 @@ def test_every_official_sdk_fixture_parses_to_the_right_outcome():
         for one in getattr(found, "items", [found]) if kind else []:
             assert isinstance(outcome_of(one, kind), wanted), name
         checked += 1
-    print(f"\n{checked} fixtures of the official SDK were checked.")  # noqa: T201
+    tally.checked("razorpay", "fixtures", checked)
 
 
 def test_every_documented_example_parses_to_an_outcome_that_fits_its_status():
@@ -338,5 +338,5 @@ def test_every_documented_example_parses_to_an_outcome_that_fits_its_status():
     pages.pop("webhooks/payments.md")  # checked with the webhooks: one example contradicts itself
     for examples in pages.values():
         look([one["json"] for one in examples])
-    print(f"\ndocumented examples checked: {checked}")  # noqa: T201
+    tally.checked("razorpay", "fixtures", sum(checked.values()))
     assert min(checked.values()) > 0

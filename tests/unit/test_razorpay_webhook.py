@@ -16,6 +16,7 @@ from aegispay.domain.outcomes import Approved, Declined
 from aegispay.gateways.razorpay import RazorpayGateway
 from aegispay.gateways.razorpay.webhook import sign
 from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, WebhookRejected
+from tests.fakes import tally
 from tests.fakes.psp_data import _ROOT, psp_document
 from tests.fakes.razorpay_calls import KEY_ID, KEY_SECRET, WEBHOOK_SECRET, call, payment, refund
 
@@ -76,7 +77,7 @@ def test_signatures_agree_with_the_official_sdk_in_both_directions():
     assert client.utility.verify_payment_signature(bag)
     assert bought.verify_callback("order_9", "pay_9", mine)
     checked += 5
-    print(f"\n{checked} signatures were checked against the official razorpay SDK.")  # noqa: T201
+    tally.checked("razorpay", "signatures", checked)
 
 
 def test_a_notice_is_refused_before_it_is_read():
@@ -263,7 +264,7 @@ def test_every_documented_notice_is_read():
                 assert found[0].must_look_up
                 assert (found[0].outcome is None) == (about["status"] == "failed")
             checked[about["entity"]] += 1
-    print(f"\ndocumented webhooks checked: {checked}")  # noqa: T201
+    tally.checked("razorpay", "fixtures", sum(checked.values()))
     assert sum(checked.values()) == 38
 
 

@@ -20,10 +20,12 @@ from aegispay.domain.outcomes import (
     Pending,
     RequiresAction,
 )
+from aegispay.gateways.answers import read
 from aegispay.gateways.gateway import KEY_REUSED, RESEND_USELESS, SAVED_ERROR
 from aegispay.gateways.http import HttpReply
 from aegispay.gateways.stripe import codes, replies
 from aegispay.gateways.stripe.wire_types import Charge, Identified, Intent, StripeRefund
+from tests.fakes import tally
 from tests.fakes.psp_data import psp_document
 from tests.fakes.stripe_calls import call
 
@@ -355,6 +357,7 @@ def test_stripes_own_payment_fixture_in_every_status_gives_the_right_outcome():
         outcome = replies.first_outcome(reply(200, body), made)
         assert isinstance(outcome, kind), status
         assert "secret" not in repr(outcome)
+        tally.checked("stripe", "fixtures")
     assert set(expected) == set(
         psp_document("stripe/spec3.slim.json")["components"]["schemas"]["payment_intent"]["properties"][
             "status"
@@ -371,9 +374,10 @@ def test_stripes_own_refund_charge_and_payment_method_fixtures_are_read():
         reference=fixture("refund")["id"], amount_minor=100
     )
     for name, kind in (("charge", Charge), ("payment_method", Identified), ("refund", StripeRefund)):
-        assert replies.read(reply(200, fixture(name)), kind).id == fixture(name)["id"]
+        assert read(reply(200, fixture(name)), kind).id == fixture(name)["id"]
+        tally.checked("stripe", "fixtures")
     expanded = {**fixture("payment_intent"), "latest_charge": fixture("charge")}
-    assert replies.read(reply(200, expanded), Intent).latest_charge.id == fixture("charge")["id"]
+    assert read(reply(200, expanded), Intent).latest_charge.id == fixture("charge")["id"]
 
 
 def test_no_other_fixture_of_stripes_passes_for_a_success():
@@ -381,6 +385,7 @@ def test_no_other_fixture_of_stripes_passes_for_a_success():
     for name in psp_document("stripe/fixtures3.json")["resources"]:
         if name != "payment_intent":
             assert replies.first_outcome(reply(200, fixture(name)), made) == InDoubt(reason="garbage")
+            tally.checked("stripe", "fixtures")
 
 
 _json = st.recursive(

@@ -21,13 +21,13 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.methods import Card
 from aegispay.domain.money import Money
 from aegispay.gateways.stripe import requests
+from tests.fakes import tally
 from tests.fakes.psp_data import psp_document
 from tests.fakes.stripe_calls import call
 
 K = OperationKind
 NEWER_THAN_THE_DOCUMENT = {"final_capture"}
 """Parameters of multicapture, which Stripe added after the version that the document describes."""
-checked = 0
 
 
 def decode(body: bytes) -> dict[str, Any]:
@@ -63,21 +63,14 @@ def typed(value: Any, schema: dict[str, Any]) -> Any:
 
 
 def check_body(path: str, body: bytes, document: str = "stripe/spec3.slim.json") -> dict[str, Any]:
-    global checked
     operation = psp_document(document)["paths"][path]["post"]
     schema = operation["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"]
     decoded = decode(body)
     known = {name: value for name, value in decoded.items() if name not in NEWER_THAN_THE_DOCUMENT}
     assert set(decoded) - set(schema["properties"]) <= NEWER_THAN_THE_DOCUMENT
     OAS30Validator(schema).validate(typed(known, schema))
-    checked += 1
+    tally.checked("stripe", "bodies")
     return decoded
-
-
-@pytest.fixture(scope="module", autouse=True)
-def count():
-    yield
-    print(f"\n{checked} request bodies were checked against Stripe's OpenAPI document.")  # noqa: T201
 
 
 _text = st.text(st.characters(codec="utf-8", exclude_characters="[]"), min_size=1, max_size=30)

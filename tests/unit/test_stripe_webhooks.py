@@ -19,6 +19,7 @@ from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, Pendin
 from aegispay.gateways.stripe import StripeGateway
 from aegispay.gateways.stripe.webhooks import DISPUTE_EVENTS, INTENT_EVENTS, REFUND_EVENTS
 from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, DisputeNews, WebhookRejected
+from tests.fakes import tally
 from tests.fakes.psp_data import psp_document
 from tests.fakes.stripe_calls import API_KEY
 
@@ -26,16 +27,6 @@ K = OperationKind
 SECRET, OLD_SECRET = "whsec_new_7731", "whsec_old_1377"
 NOW_S = 1_800_000_000
 OPERATION, PAYMENT = f"op_{1:032x}", f"pay_{1:032x}"
-checked = {"signatures": 0, "fixtures": 0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def count():
-    yield
-    told = (
-        f"{checked['signatures']} signatures agreed with Stripe's SDK, {checked['fixtures']} official objects"
-    )
-    print(f"\n{told} were read.")  # noqa: T201
 
 
 def header(body: bytes, secret: str = SECRET, at_s: int = NOW_S) -> str:
@@ -97,7 +88,7 @@ def test_stripes_own_vector_is_accepted():
     assert parse(body, vector["header"], vector["secret"], now_s=vector["timestamp"]) == []
     assert rejected(body, vector["header"], "whsec_other", now_s=vector["timestamp"]) == "signature"
     assert rejected(body + b" ", vector["header"], vector["secret"], now_s=vector["timestamp"]) == "signature"
-    checked["signatures"] += 1
+    tally.checked("stripe", "signatures")
 
 
 @settings(max_examples=60, deadline=None)
@@ -109,7 +100,7 @@ def test_signatures_agree_with_the_official_sdk_in_both_directions(text, secret)
     official = stripe.WebhookSignature.verify_header(body.decode(), f"t={NOW_S},v1={ours}", secret)
     assert official
     assert rejected(body + b"\n", header(body, secret), secret) == "signature"
-    checked["signatures"] += 2
+    tally.checked("stripe", "signatures", 2)
 
 
 @pytest.mark.parametrize("away_s", [-301, 301, -86_400, 86_400])
@@ -342,7 +333,7 @@ def test_official_objects_are_read_in_every_event_that_carries_them():
             found = parse(body, header(body))
             # The official dispute is an open inquiry: "closed" does not fit it.
             assert len(found) == (0 if type_ == "charge.dispute.closed" else 1), type_
-            checked["fixtures"] += 1
+            tally.checked("stripe", "fixtures")
 
 
 @settings(max_examples=150, deadline=None)

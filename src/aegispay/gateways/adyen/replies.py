@@ -6,9 +6,6 @@ A definitive outcome needs an answer that is Adyen's and that is about this oper
 from __future__ import annotations
 
 import re
-from typing import TypeVar
-
-import msgspec
 
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import (
@@ -33,31 +30,14 @@ from aegispay.gateways.adyen.wire_types import (
     ServiceError,
     WireAmount,
 )
+from aegispay.gateways.answers import read, read_body, retry_after_s
 from aegispay.gateways.gateway import GatewayCall
 from aegispay.gateways.http import HttpReply
 
-RETRY_AFTER_MAX_S = 3600.0
 ACTION_LENGTH_MAX = 32_768
 URL_LENGTH_MAX = 8192
-_Read = TypeVar("_Read")
 _CODE = re.compile(r"[A-Za-z0-9_]{1,32}")
 _ACTIONS = frozenset({"RedirectShopper", "ChallengeShopper", "IdentifyShopper", "PresentToShopper"})
-
-
-def read(body: bytes, kind: type[_Read]) -> _Read | None:
-    """The body as an object of this kind; None where it is not one."""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def retry_after_s(reply: HttpReply) -> float | None:
-    """The `Retry-After` header, where it is a sane number of seconds."""
-    text = reply.headers.get("retry-after", "")
-    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII):
-        return None
-    return min(float(text), RETRY_AFTER_MAX_S)
 
 
 def foreign(reply: HttpReply, key: str) -> bool:
@@ -77,7 +57,7 @@ def error_outcome(reply: HttpReply) -> Outcome:
     """
     status = reply.status
     wait_s = retry_after_s(reply)
-    error = read(reply.body, ServiceError)
+    error = read(reply, ServiceError)
     if error is None or status < 400 or error.status != status:
         # Not Adyen's own words: a proxy's, perhaps, and a proxy does not know what happened behind it.
         return InDoubt(reason="server_error" if status >= 500 else "garbage", retry_after_s=wait_s)
@@ -127,7 +107,7 @@ def payment_outcome(reply: HttpReply, call: GatewayCall) -> Outcome:
             # What was brought back is not what Adyen waits for. The payment itself still waits for the payer.
             return NotSent(reason="details_refused")
         return outcome
-    payment = read(reply.body, PaymentReply)
+    payment = read(reply, PaymentReply)
     if payment is None:
         return InDoubt(reason="garbage")
     ours = call.parent_operation_id if confirm else call.operation_id
@@ -190,7 +170,7 @@ def _is_page(url: str) -> bool:
 def _action(payment: PaymentReply, ours: str) -> Outcome:
     """What the payer must do. Adyen gives no pspReference yet with a redirect: our reference stands in for it."""
     raw = bytes(payment.action)
-    head = read(raw, ActionHead)
+    head = read_body(raw, ActionHead)
     if head is None or len(raw) > ACTION_LENGTH_MAX:
         return InDoubt(reason="unexpected_status")
     reference = payment.psp_reference or ours
@@ -220,7 +200,7 @@ def modification_outcome(
         return InDoubt(reason="garbage")
     if not 200 <= reply.status < 300:
         return error_outcome(reply)
-    made = read(reply.body, ModificationReply)
+    made = read(reply, ModificationReply)
     if made is None or not is_adyens(made.psp_reference) or made.reference not in (None, reference):
         return InDoubt(reason="garbage")
     if (made.payment_psp_reference or made.payment_reference) != payment:

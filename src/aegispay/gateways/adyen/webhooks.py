@@ -22,9 +22,9 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, Outcome
 from aegispay.gateways.adyen.amounts import from_adyen
 from aegispay.gateways.adyen.codes import row_of_text
-from aegispay.gateways.adyen.replies import read
 from aegispay.gateways.adyen.requests import PAYMENT_KEY
 from aegispay.gateways.adyen.wire_types import Notification, NotificationItem
+from aegispay.gateways.answers import read_body
 from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, DisputeNews, GatewayEvent, WebhookRejected
 
 SIGNED = (
@@ -104,7 +104,7 @@ class AdyenWebhooks:
             raise ConfigError("no webhook HMAC key is configured for Adyen.", hint="Pass webhook_keys.")
         if len(body) > WEBHOOK_BODY_BYTES_MAX:
             raise WebhookRejected("too_large")
-        notification = read(body, Notification)
+        notification = read_body(body, Notification)
         if notification is None or not notification.notification_items:
             raise WebhookRejected("malformed")
         items = [wrapper.item for wrapper in notification.notification_items]
@@ -114,7 +114,7 @@ class AdyenWebhooks:
 
     def _verify(self, item: NotificationItem) -> None:
         raw = (item.additional_data or {}).get("hmacSignature")
-        given = read(bytes(raw), str) if raw is not None else None
+        given = read_body(bytes(raw), str) if raw is not None else None
         if not given:
             raise WebhookRejected("missing_signature")
         text = signed_text(item).encode()
@@ -192,7 +192,7 @@ def _payment_hint(item: NotificationItem) -> str | None:
     nothing; of a refund that could not be said, so no other event has it.
     """
     raw = (item.additional_data or {}).get(f"metadata.{PAYMENT_KEY}")
-    found = read(bytes(raw), str) if raw is not None else None
+    found = read_body(bytes(raw), str) if raw is not None else None
     return found if found and _PAYMENT.fullmatch(found) else None
 
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, NotSent, Outcome
+from aegispay.gateways.answers import TimeLeft
 from aegispay.gateways.braintree import documents, replies, requests
 from aegispay.gateways.braintree.client import API_VERSION, SANDBOX_URL, BraintreeClient
 from aegispay.gateways.braintree.lookup import BraintreeLookup, ReadFailed
 from aegispay.gateways.braintree.webhooks import BraintreeWebhooks
 from aegispay.gateways.braintree.wire_types import Envelope, Sale
 from aegispay.gateways.capabilities import Capabilities
-from aegispay.gateways.deadline import Deadline
 from aegispay.gateways.gateway import Gateway, GatewayCall, Health, Lookup
 from aegispay.gateways.http import HttpReply, Transport
 from aegispay.gateways.transport import AiohttpTransport
@@ -116,8 +116,8 @@ class BraintreeGateway(Gateway):
         that was captured behind our back.
         """
         self.check(call)
-        deadline = Deadline(self._clock, call.timeout_s)
-        sale = await self._read(call.parent_reference or "", deadline)
+        left = TimeLeft(self._clock, call.timeout_s)
+        sale = await self._read(call.parent_reference or "", left)
         if isinstance(sale, NotSent):
             return sale
         if sale.status == "VOIDED":
@@ -125,33 +125,33 @@ class BraintreeGateway(Gateway):
         captured = sale.status in replies.TAKEN and call.parent_kind is not OperationKind.CHARGE
         if captured or sale.status not in (*replies.TAKEN, *replies.UNSETTLED, "AUTHORIZING"):
             return _not_now("already_captured" if captured else "invalid_state", sale)
-        return await self._reverse(call, sale.id, deadline)
+        return await self._reverse(call, sale.id, left)
 
     async def refund(self, call: GatewayCall) -> Outcome:
         """Refunds what has settled. What has not is voided, if the whole of it is to be given back; else refused."""
         self.check(call)
-        deadline = Deadline(self._clock, call.timeout_s)
-        sale = await self._read(requests.refunded_id(call), deadline)
+        left = TimeLeft(self._clock, call.timeout_s)
+        sale = await self._read(requests.refunded_id(call), left)
         if isinstance(sale, NotSent):
             return sale
         if sale.status in replies.UNSETTLED:
             if replies.minor(sale.amount, call) != call.amount.amount_minor:
                 return _not_now("not_settled", sale)
-            return await self._reverse(call, sale.id, deadline)
-        reply = await self._client.send(documents.REFUND, requests.refund(call), deadline.left_s())
+            return await self._reverse(call, sale.id, left)
+        reply = await self._client.send(documents.REFUND, requests.refund(call), left.seconds())
         return replies.refund_outcome(reply, call, sale.id) if isinstance(reply, HttpReply) else reply
 
-    async def _reverse(self, call: GatewayCall, transaction_id: str, deadline: Deadline) -> Outcome:
+    async def _reverse(self, call: GatewayCall, transaction_id: str, left: TimeLeft) -> Outcome:
         variables = requests.reverse(call, transaction_id)
-        reply = await self._client.send(documents.REVERSE, variables, deadline.left_s())
+        reply = await self._client.send(documents.REVERSE, variables, left.seconds())
         if not isinstance(reply, HttpReply):
             return reply
         return replies.reversal_outcome(reply, call, transaction_id)
 
-    async def _read(self, transaction_id: str, deadline: Deadline) -> Sale | NotSent:
+    async def _read(self, transaction_id: str, left: TimeLeft) -> Sale | NotSent:
         """The transaction as it stands. Only a read is tried, so a failure is `NotSent`: nothing was undone."""
         try:
-            return await self._lookup.transaction(transaction_id, deadline)
+            return await self._lookup.transaction(transaction_id, left)
         except ReadFailed as failure:
             return NotSent(reason=str(failure))
 
@@ -159,7 +159,7 @@ class BraintreeGateway(Gateway):
 
     async def look_up(self, call: GatewayCall) -> Lookup:
         self.check(call)
-        return await self._lookup.look_up(call, Deadline(self._clock, call.timeout_s))
+        return await self._lookup.look_up(call, TimeLeft(self._clock, call.timeout_s))
 
     def parse_webhook(self, headers: Mapping[str, str], body: bytes, now_us: int) -> list[GatewayEvent]:
         return self._webhooks.parse(body)

@@ -1,7 +1,8 @@
 """What each Braintree code means to us: one table, read top to bottom. No logic beyond the look-up.
 
 An unknown processor code is a soft decline unless the answer's `declineType` says HARD, an unknown gateway rejection
-is hard, an unknown validation error an invalid request.
+is hard, an unknown validation error an invalid request: the hundreds that are not listed are about fields and objects
+(subscriptions, addresses, line items) that our requests do not hold.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ TABLE: tuple[Row, ...] = (
     Row("processor", "2049", "Invalid SKU Number", "invalid_request", HARD, AUTHS),
     Row("processor", "2050", "Invalid Credit Plan", "not_permitted", HARD, AUTHS),
     Row("processor", "2051", "Card Number does not match method of payment", "card_declined", HARD, AUTHS),
+    Row("processor", "2052", "Invalid Level III Purchase", "invalid_request", HARD, AUTHS),
     Row("processor", "2053", "Card reported as lost or stolen", "lost_card", HARD, AUTHS),
     Row("processor", "2054", "Reversal amount does not match authorization amount", "invalid_amount", HARD, AUTHS),
     Row("processor", "2055", "Invalid Transaction Division Number", "invalid_request", HARD, AUTHS),
@@ -126,7 +128,9 @@ TABLE: tuple[Row, ...] = (
     Row("processor", "2075", "Payer Account Is Locked Or Closed", "invalid_account", HARD, AUTHS),
     Row("processor", "2076", "Payer Cannot Pay For This Transaction With PayPal", "not_permitted", HARD, AUTHS),
     Row("processor", "2077", "Transaction Refused Due To PayPal Risk Model", "fraud_suspected", FRAUD, AUTHS),
+    Row("processor", "2078", "Invalid Secure Payment Data", "processing_error", SOFT, AUTHS),
     Row("processor", "2079", "PayPal Merchant Account Configuration Error", "account_invalid", HARD, AUTHS),
+    Row("processor", "2080", "Invalid User Credentials", "account_invalid", SOFT, AUTHS),
     Row("processor", "2081", "PayPal pending payments are not supported", "not_supported", HARD, AUTHS),
     Row("processor", "2082", "PayPal Domestic Transaction Required", "not_permitted", HARD, AUTHS),
     Row("processor", "2083", "PayPal Phone Number Required", "invalid_request", HARD, AUTHS),
@@ -159,6 +163,14 @@ TABLE: tuple[Row, ...] = (
     Row("processor", "2098", "PayPal authorization count limit exceeded", "limit_exceeded", HARD, AUTHS),
     Row("processor", "2099", "Cardholder Authentication Required", "authentication_required", AUTH, AUTHS),
     Row("processor", "2100", "PayPal channel initiated billing not enabled", "account_invalid", HARD, AUTHS),
+    Row("processor", "2101", "Additional Authorization Required", "authentication_required", AUTH, AUTHS),
+    Row("processor", "2102", "Incorrect PIN", "incorrect_pin", SOFT, AUTHS),
+    Row("processor", "2103", "PIN Try Exceeded", "incorrect_pin", SOFT, AUTHS),
+    Row("processor", "2104", "Offline Issuer Declined", "card_declined", SOFT, AUTHS),
+    Row("processor", "2105", "Cannot Authorize at this time (Life cycle)", "card_declined", SOFT, AUTHS),
+    Row("processor", "2106", "Cannot Authorize at this time (Policy)", "card_declined", SOFT, AUTHS),
+    Row("processor", "2107", "Card Not Activated", "restricted_card", HARD, AUTHS),
+    Row("processor", "2108", "Closed Card", "invalid_account", HARD, AUTHS),
     Row("processor", "3000", "Processor Network Unavailable - Try Again", "processing_error", SOFT, AUTHS),
     # Braintree itself rejected, by the rules of the account
     Row(
@@ -187,12 +199,23 @@ TABLE: tuple[Row, ...] = (
     Row("validation", "81503", "AmountFormatIsInvalid", "invalid_amount", INVALID, CHECKS),
     Row("validation", "81528", "AmountIsTooLarge", "invalid_amount", INVALID, CHECKS),
     Row("validation", "81531", "AmountMustBeGreaterThanZero", "invalid_amount", INVALID, CHECKS),
+    Row("validation", "815193", "AmountNotSupportedByProcessor", "invalid_amount", INVALID, CHECKS),
+    Row("validation", "81571", "ThreeDSecureAuthenticationFailed", "authentication_failed", HARD, CHECKS),
     Row("validation", "81703", "CreditCard.CreditCardTypeIsNotAccepted", "card_not_supported", HARD, CHECKS),
+    Row("validation", "81706", "CreditCard.CvvIsRequired", "incorrect_cvc", HARD, CHECKS),
+    Row("validation", "81707", "CreditCard.CvvIsInvalid", "incorrect_cvc", HARD, CHECKS),
+    Row("validation", "81709", "CreditCard.ExpirationDateIsRequired", "invalid_expiry", HARD, CHECKS),
     Row("validation", "81710", "CreditCard.ExpirationDateIsInvalid", "invalid_expiry", HARD, CHECKS),
+    Row("validation", "81711", "CreditCard.ExpirationDateYearIsInvalid", "invalid_expiry", HARD, CHECKS),
+    Row("validation", "81712", "CreditCard.ExpirationMonthIsInvalid", "invalid_expiry", HARD, CHECKS),
+    Row("validation", "81713", "CreditCard.ExpirationYearIsInvalid", "invalid_expiry", HARD, CHECKS),
     Row("validation", "81714", "CreditCard.NumberIsRequired", "incorrect_number", HARD, CHECKS),
     Row("validation", "81715", "CreditCard.NumberIsInvalid", "incorrect_number", HARD, CHECKS),
     Row("validation", "81716", "CreditCard.NumberLengthIsInvalid", "incorrect_number", HARD, CHECKS),
     Row("validation", "81717", "CreditCard.NumberMustBeTestNumber", "livemode_mismatch", INVALID, CHECKS),
+    Row("validation", "81736", "CreditCard.CvvVerificationFailed", "incorrect_cvc", HARD, CHECKS),
+    Row("validation", "81737", "CreditCard.PostalCodeVerificationFailed", "incorrect_address", HARD, CHECKS),
+    Row("validation", "81750", "CreditCard.NumberIsProhibited", "restricted_card", HARD, CHECKS),
     Row("validation", "91501", "OrderIdIsTooLong", "invalid_request", INVALID, CHECKS),
     Row("validation", "91504", "CannotBeVoided", "invalid_state", INVALID, CHECKS),
     Row("validation", "91505", "CannotRefundCredit", "not_refundable", INVALID, CHECKS),
@@ -202,6 +225,8 @@ TABLE: tuple[Row, ...] = (
     Row("validation", "91512", "HasAlreadyBeenRefunded", "already_refunded", INVALID, CHECKS),
     Row("validation", "91513", "MerchantAccountIdIsInvalid", "account_invalid", INVALID, CHECKS),
     Row("validation", "91514", "MerchantAccountIsSuspended", "account_invalid", INVALID, CHECKS),
+    Row("validation", "91515", "PaymentMethodConflict", "invalid_payment_method", INVALID, CHECKS),
+    Row("validation", "91516", "PaymentMethodDoesNotBelongToCustomer", "invalid_payment_method", INVALID, CHECKS),
     Row("validation", "91517", "PaymentMethodTokenCardTypeIsNotAccepted", "card_not_supported", HARD, CHECKS),
     Row("validation", "91518", "PaymentMethodTokenIsInvalid", "invalid_payment_method", INVALID, CHECKS),
     Row("validation", "91521", "RefundAmountIsTooLarge", "invalid_amount", INVALID, CHECKS),
@@ -218,20 +243,24 @@ TABLE: tuple[Row, ...] = (
     ),
     Row("validation", "91570", "ThreeDSecureTransactionDataDoesntMatchVerify", "authentication_failed", HARD, CHECKS),
     Row("validation", "91574", "CannotRefundSettlingTransaction", "not_settled", INVALID, CHECKS),
+    Row("validation", "91576", "PayPalNotEnabled", "not_supported", INVALID, CHECKS),
     Row(
         "validation", "91577", "PaymentInstrumentNotSupportedByMerchantAccount",
         "card_not_supported", INVALID, CHECKS,
     ),
+    Row("validation", "91579", "PayPalAuthExpired", "authorization_expired", INVALID, CHECKS),
     Row(
         "validation", "91584", "MerchantAccountDoesNotMatch3DSecureMerchantAccount",
         "authentication_failed", HARD, CHECKS,
     ),
     Row("validation", "91585", "AmountDoesNotMatch3DSecureAmount", "authentication_failed", HARD, CHECKS),
+    Row("validation", "915101", "PaymentInstrumentTypeIsNotAccepted", "card_not_supported", HARD, CHECKS),
     Row("validation", "915102", "ProcessorDoesNotSupportPartialSettlement", "not_supported", INVALID, CHECKS),
     Row("validation", "915103", "CannotSubmitForPartialSettlement", "invalid_state", INVALID, CHECKS),
     Row("validation", "915104", "ProcessorDoesNotSupportAuths", "not_supported", INVALID, CHECKS),
     Row("validation", "915200", "RefundAuthHardDeclined", "not_refundable", HARD, CHECKS),
     Row("validation", "915201", "RefundAuthSoftDeclined", "card_declined", SOFT, CHECKS),
+    Row("validation", "915218", "TransactionMustBeInStateAuthorized", "invalid_state", INVALID, CHECKS),
     Row("validation", "915282", "CannotReverseAtThisTime", "invalid_state", INVALID, CHECKS),
 )
 # fmt: on
@@ -240,7 +269,7 @@ NETWORK_UNAVAILABLE = "3000"
 """The processor's network did not answer: the issuer may have been asked."""
 NONCE_CONSUMED = "91564"
 NONCE_LOCKED = "91566"
-NONCE_BUSY = frozenset({NONCE_CONSUMED, NONCE_LOCKED})
+NONCE_BUSY = frozenset({NONCE_CONSUMED, NONCE_LOCKED, "91731", "91733"})
 """Somebody has used, or is using, this single-use payment method: perhaps an earlier copy of this very request."""
 
 _BY_CODE = {(row.kind, row.braintree): row for row in TABLE}

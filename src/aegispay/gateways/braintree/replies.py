@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ from aegispay.domain.outcomes import (
     Outcome,
     Pending,
 )
+from aegispay.gateways.answers import read, read_body, retry_after_s
 from aegispay.gateways.braintree.amounts import from_braintree
 from aegispay.gateways.braintree.codes import NONCE_BUSY, Kind, row_of
 from aegispay.gateways.braintree.wire_types import (
@@ -40,7 +41,6 @@ from aegispay.gateways.braintree.wire_types import (
 from aegispay.gateways.gateway import GatewayCall
 from aegispay.gateways.http import HttpReply
 
-RETRY_AFTER_MAX_S = 3600.0
 TAKEN = frozenset(
     {"SUBMITTED_FOR_SETTLEMENT", "SETTLEMENT_PENDING", "SETTLING", "SETTLED", "SETTLEMENT_CONFIRMED"}
 )
@@ -48,23 +48,7 @@ TAKEN = frozenset(
 UNSETTLED = frozenset({"AUTHORIZED", "SUBMITTED_FOR_SETTLEMENT", "SETTLEMENT_PENDING"})
 """A void still undoes it; a refund is refused (91506)."""
 _CODE = re.compile(r"[A-Za-z0-9_]{1,64}")
-_Read = TypeVar("_Read")
-
-
-def read(body: bytes, kind: Any) -> Any:
-    """The body as an object of this kind; None where it is not one."""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def retry_after_s(reply: HttpReply) -> float | None:
-    """The `Retry-After` header, where it is a sane number of seconds."""
-    text = reply.headers.get("retry-after", "")
-    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII):
-        return None
-    return min(float(text), RETRY_AFTER_MAX_S)
+_Read = TypeVar("_Read", SalePayload, RefundPayload, ReversalPayload)
 
 
 # --- errors -------------------------------------------------------------------------------------------------
@@ -107,7 +91,7 @@ def unpack(reply: HttpReply) -> Envelope | NotSent | InDoubt:
     wait_s = retry_after_s(reply)
     if reply.status >= 500:
         return InDoubt(reason="server_error", retry_after_s=wait_s)
-    body = read(reply.body, Envelope)
+    body = read(reply, Envelope)
     if not isinstance(body, Envelope):
         return InDoubt(reason="garbage")
     if reply.status == 401:
@@ -127,11 +111,11 @@ def payload(reply: HttpReply, call: GatewayCall, kind: type[_Read]) -> _Read | O
     body = unpack(reply)
     if not isinstance(body, Envelope):
         return body
-    found = read(bytes(body.data.result), kind) if body.data is not None and body.data.result else None
+    found = read_body(bytes(body.data.result), kind) if body.data is not None and body.data.result else None
     if found is not None:
         if found.client_mutation_id not in (None, call.operation_id):
             return InDoubt(reason="garbage")
-        return found  # type: ignore[no-any-return]
+        return found
     if not body.errors or (body.data is not None and bytes(body.data.result) not in (b"", b"null")):
         return InDoubt(reason="garbage")
     return error_outcome(body.errors, retry_after_s(reply))
@@ -283,16 +267,16 @@ def reversal_outcome(reply: HttpReply, call: GatewayCall, reversed_id: str) -> O
     if not isinstance(made, ReversalPayload):
         return made
     raw = bytes(made.reversal)
-    typed = read(raw, Typed)
+    typed = read_body(raw, Typed)
     name = typed.name if isinstance(typed, Typed) else ""
     if name == "Transaction":
-        sale = read(raw, Sale)
+        sale = read_body(raw, Sale)
         if not isinstance(sale, Sale) or sale.id != reversed_id:
             return InDoubt(reason="garbage")
         if sale.status != "VOIDED":
             return InDoubt(reason="unexpected_status")
         return Approved(reference=sale.id, amount_minor=call.amount.amount_minor)
-    refund = read(raw, Refund) if name == "Refund" else None
+    refund = read_body(raw, Refund) if name == "Refund" else None
     if not isinstance(refund, Refund) or not of_transaction(refund, reversed_id):
         return InDoubt(reason="garbage")
     return given_back(refund, call)

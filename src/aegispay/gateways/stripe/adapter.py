@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from aegispay.domain.events import OperationKind
 from aegispay.domain.methods import Card
 from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, InDoubt, NotSent, Outcome
+from aegispay.gateways.answers import TimeLeft, read
 from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import Gateway, GatewayCall, Health, Lookup, Tokenized
 from aegispay.gateways.http import HttpReply, Transport
 from aegispay.gateways.stripe import replies, requests
-from aegispay.gateways.stripe.client import Deadline, StripeClient
+from aegispay.gateways.stripe.client import StripeClient
 from aegispay.gateways.stripe.lookup import StripeLookup
 from aegispay.gateways.stripe.webhooks import StripeWebhooks
 from aegispay.gateways.stripe.wire_types import Identified, Intent
@@ -112,14 +113,14 @@ class StripeGateway(Gateway):
         Whatever keeps the answer from us is a doubt, never `NotSent`: the payer's own step may have charged.
         """
         self.check(call)
-        deadline = Deadline(self._clock, call.timeout_s)
+        left = TimeLeft(self._clock, call.timeout_s)
         kind = call.parent_kind or OperationKind.CHARGE
-        intent = await self._parent(call, deadline)
+        intent = await self._parent(call, left)
         if isinstance(intent, InDoubt):
             return intent
         if intent.status == "requires_confirmation":
             path = f"/v1/payment_intents/{call.parent_reference}/confirm"
-            reply = await self._client.post(path, [], deadline.left_s(), call.gateway_key)
+            reply = await self._client.post(path, [], left.seconds(), call.gateway_key)
             if not isinstance(reply, HttpReply):
                 return InDoubt(reason=reply.reason)
             return replies.confirm_outcome(reply, call, kind)
@@ -137,11 +138,11 @@ class StripeGateway(Gateway):
     async def void(self, call: GatewayCall) -> Outcome:
         """Cancels; or, where something was captured already, releases the rest by a final capture of nothing."""
         self.check(call)
-        deadline = Deadline(self._clock, call.timeout_s)
+        left = TimeLeft(self._clock, call.timeout_s)
         path = f"/v1/payment_intents/{call.parent_reference}"
         partly_captured = False
         if self._multi_capture:
-            intent = await self._parent(call, deadline)
+            intent = await self._parent(call, left)
             if isinstance(intent, InDoubt):
                 # Only a read was tried: nothing was voided by this call.
                 return NotSent(reason=intent.reason)
@@ -155,7 +156,7 @@ class StripeGateway(Gateway):
             path, form = f"{path}/capture", requests.release_form()
         else:
             path, form = f"{path}/cancel", requests.cancel_form(call)
-        reply = await self._client.post(path, form, deadline.left_s(), call.gateway_key)
+        reply = await self._client.post(path, form, left.seconds(), call.gateway_key)
         if not isinstance(reply, HttpReply):
             return reply
         return replies.void_outcome(reply, call, released=partly_captured)
@@ -167,10 +168,10 @@ class StripeGateway(Gateway):
         )
         return replies.refund_reply_outcome(reply, call) if isinstance(reply, HttpReply) else reply
 
-    async def _parent(self, call: GatewayCall, deadline: Deadline) -> Intent | InDoubt:
+    async def _parent(self, call: GatewayCall, left: TimeLeft) -> Intent | InDoubt:
         """The payment that the call acts on, as it stands now."""
         path = f"/v1/payment_intents/{call.parent_reference}"
-        reply = await self._client.get(path, [], deadline.left_s())
+        reply = await self._client.get(path, [], left.seconds())
         if not isinstance(reply, HttpReply):
             return InDoubt(reason=reply.reason)
         if reply.status != 200:
@@ -183,14 +184,14 @@ class StripeGateway(Gateway):
 
     async def look_up(self, call: GatewayCall) -> Lookup:
         self.check(call)
-        return await self._lookup.look_up(call, Deadline(self._clock, call.timeout_s))
+        return await self._lookup.look_up(call, TimeLeft(self._clock, call.timeout_s))
 
     async def tokenize(self, card: Card, timeout_s: float) -> Tokenized | Declined | NotSent:
         reply = await self._client.post("/v1/payment_methods", requests.card_form(card), timeout_s, None)
         if not isinstance(reply, HttpReply):
             return NotSent(reason=reply.reason, retry_after_s=reply.retry_after_s)
         if 200 <= reply.status < 300:
-            made = replies.read(reply, Identified)
+            made = read(reply, Identified)
             return Tokenized(token=made.id) if made is not None and made.id else NotSent(reason="garbage")
         outcome = replies.error_outcome(reply, card_data=True)
         if isinstance(outcome, Declined | NotSent):

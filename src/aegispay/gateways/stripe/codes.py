@@ -35,6 +35,7 @@ TABLE: tuple[Row, ...] = (
     Row("offline_pin_required", "authentication_required", AUTH, ISSUER),
     Row("online_or_offline_pin_required", "authentication_required", AUTH, ISSUER),
     Row("authentication_not_handled", "authentication_required", AUTH, ISSUER),
+    Row("mobile_device_authentication_required", "authentication_required", AUTH, ISSUER),
     # Soft: another gateway, or another moment, may say yes
     Row("approve_with_id", "try_again", SOFT, ISSUER),
     Row("call_issuer", "card_declined", SOFT, ISSUER),

@@ -12,13 +12,13 @@ from typing import TypeVar
 
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Approved, InDoubt
+from aegispay.gateways.answers import TimeLeft, read
 from aegispay.gateways.gateway import Found, GatewayCall, Lookup, LookupFailed, NotFound
 from aegispay.gateways.http import HttpReply
-from aegispay.gateways.stripe.client import Deadline, StripeClient
+from aegispay.gateways.stripe.client import StripeClient
 from aegispay.gateways.stripe.replies import (
     captured,
     intent_outcome,
-    read,
     refund_outcome,
     rest_released,
     same_capture,
@@ -48,22 +48,22 @@ class StripeLookup:
         self._multi_capture = multi_capture
         self._search = search
 
-    async def look_up(self, call: GatewayCall, deadline: Deadline) -> Lookup:
+    async def look_up(self, call: GatewayCall, left: TimeLeft) -> Lookup:
         try:
             if call.kind is OperationKind.REFUND:
-                return await self._refund(call, deadline)
+                return await self._refund(call, left)
             if call.kind in (OperationKind.AUTHORIZE, OperationKind.CHARGE) and call.own_reference is None:
-                return await self._by_our_reference(call, deadline)
-            return await self._by_their_id(call, deadline)
+                return await self._by_our_reference(call, left)
+            return await self._by_their_id(call, left)
         except _Failed as failure:
             return LookupFailed(reason=str(failure))
 
     # --- by Stripe's id -----------------------------------------------------------------------------------
 
-    async def _by_their_id(self, call: GatewayCall, deadline: Deadline) -> Lookup:
+    async def _by_their_id(self, call: GatewayCall, left: TimeLeft) -> Lookup:
         first = call.kind in (OperationKind.AUTHORIZE, OperationKind.CHARGE)
         reference = call.own_reference if first else call.parent_reference
-        intent = await self.retrieve(reference or "", deadline)
+        intent = await self.retrieve(reference or "", left)
         if intent.currency.upper() != call.amount.code:
             return LookupFailed(reason="garbage")
         if call.kind is OperationKind.CAPTURE:
@@ -88,9 +88,9 @@ class StripeLookup:
         outcome = captured(intent, call, multi_capture=self._multi_capture)
         return LookupFailed(reason=outcome.reason) if isinstance(outcome, InDoubt) else Found(outcome=outcome)
 
-    async def retrieve(self, reference: str, deadline: Deadline) -> Intent:
+    async def retrieve(self, reference: str, left: TimeLeft) -> Intent:
         """The PaymentIntent of this id. Raises where it cannot be read: an id that we know is never "not found"."""
-        reply = await self._client.get(f"/v1/payment_intents/{reference}", [], deadline.left_s())
+        reply = await self._client.get(f"/v1/payment_intents/{reference}", [], left.seconds())
         intent = _read(reply, Intent)
         if intent.id != reference or intent.object != "payment_intent":
             raise _Failed("garbage")
@@ -98,39 +98,39 @@ class StripeLookup:
 
     # --- by our reference ---------------------------------------------------------------------------------
 
-    async def _by_our_reference(self, call: GatewayCall, deadline: Deadline) -> Lookup:
+    async def _by_our_reference(self, call: GatewayCall, left: TimeLeft) -> Lookup:
         found: dict[str, Intent] = {}
         if call.started_at_us:
             begin_s = call.started_at_us // 1_000_000
             query: Form = [("created[gte]", str(begin_s - CLOCK_SKEW_S))]
             if self._search:
                 query.append(("created[lte]", str(begin_s + LIST_WINDOW_S)))
-            for intent in await self._list("/v1/payment_intents", query, Intent, deadline):
+            for intent in await self._list("/v1/payment_intents", query, Intent, left):
                 if intent.metadata.get(OPERATION_KEY) == call.operation_id:
                     found[intent.id] = intent
         elif not self._search:
             return LookupFailed(reason="start_unknown")
         if self._search:
-            for reference in await self._searched(call, deadline):
+            for reference in await self._searched(call, left):
                 if reference not in found:
                     # What the search holds may be old; the payment itself is not.
-                    found[reference] = await self.retrieve(reference, deadline)
+                    found[reference] = await self.retrieve(reference, left)
         if not found:
             return NotFound()
         if len(found) > 1:
             return LookupFailed(reason="several_found")
         return _found(next(iter(found.values())), call, call.kind)
 
-    async def _searched(self, call: GatewayCall, deadline: Deadline) -> list[str]:
+    async def _searched(self, call: GatewayCall, left: TimeLeft) -> list[str]:
         query: Form = [("query", f"metadata['{OPERATION_KEY}']:'{call.operation_id}'"), ("limit", "10")]
-        reply = await self._client.get("/v1/payment_intents/search", query, deadline.left_s())
+        reply = await self._client.get("/v1/payment_intents/search", query, left.seconds())
         page = _read(reply, Page[Intent])
         return [one.id for one in page.data if one.metadata.get(OPERATION_KEY) == call.operation_id]
 
-    async def _refund(self, call: GatewayCall, deadline: Deadline) -> Lookup:
+    async def _refund(self, call: GatewayCall, left: TimeLeft) -> Lookup:
         parent = call.parent_reference or ""
         name = "charge" if parent.startswith(("ch_", "py_")) else "payment_intent"
-        refunds = await self._list("/v1/refunds", [(name, parent)], StripeRefund, deadline)
+        refunds = await self._list("/v1/refunds", [(name, parent)], StripeRefund, left)
         same = [one for one in refunds if one.metadata.get(OPERATION_KEY) == call.operation_id]
         if not same:
             return NotFound()
@@ -139,13 +139,11 @@ class StripeLookup:
         outcome = refund_outcome(same[0], call)
         return LookupFailed(reason=outcome.reason) if isinstance(outcome, InDoubt) else Found(outcome=outcome)
 
-    async def _list(self, path: str, query: Form, kind: type[_Item], deadline: Deadline) -> list[_Item]:
+    async def _list(self, path: str, query: Form, kind: type[_Item], left: TimeLeft) -> list[_Item]:
         items: list[_Item] = []
         for _ in range(PAGES_MAX):
             after: Form = [("starting_after", items[-1].id)] if items else []
-            reply = await self._client.get(
-                path, [*query, ("limit", str(PAGE_SIZE)), *after], deadline.left_s()
-            )
+            reply = await self._client.get(path, [*query, ("limit", str(PAGE_SIZE)), *after], left.seconds())
             page: Page[_Item] = _read(reply, Page[kind])  # type: ignore[valid-type]
             items += page.data
             if not page.has_more:

@@ -6,9 +6,6 @@ A definitive outcome needs an answer that is Stripe's and that is about this ope
 from __future__ import annotations
 
 import re
-from typing import TypeVar
-
-import msgspec
 
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import (
@@ -23,6 +20,7 @@ from aegispay.domain.outcomes import (
     Pending,
     RequiresAction,
 )
+from aegispay.gateways.answers import read, retry_after_s
 from aegispay.gateways.gateway import KEY_REUSED, SAVED_ERROR, GatewayCall
 from aegispay.gateways.http import HttpReply
 from aegispay.gateways.stripe.amounts import from_stripe, to_stripe
@@ -37,26 +35,8 @@ from aegispay.gateways.stripe.wire_types import (
     StripeRefund,
 )
 
-RETRY_AFTER_MAX_S = 3600.0
-_Read = TypeVar("_Read")
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PARAM = re.compile(r"[a-z][a-z0-9_\[\]]{0,79}")
-
-
-def read(reply: HttpReply, kind: type[_Read]) -> _Read | None:
-    """The body as an object of this kind; None where it is not one."""
-    try:
-        return msgspec.json.decode(reply.body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def retry_after_s(reply: HttpReply) -> float | None:
-    """The `Retry-After` header, where it is a sane number of seconds."""
-    text = reply.headers.get("retry-after", "")
-    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII):
-        return None
-    return min(float(text), RETRY_AFTER_MAX_S)
 
 
 def foreign(reply: HttpReply, gateway_key: str) -> bool:
