@@ -45,6 +45,24 @@ FINDINGS = (
         "a refund that was not found landed after the quiet period, and nobody looked again",
         "watch_of_attempts_only",
     ),
+    Finding(
+        1970,
+        "normal",
+        "a clock that was set forward made a key look younger than it was, and the refund was sent again after its expiry",
+        "key_looks_younger_than_it_is",
+    ),
+    Finding(
+        20,
+        "normal",
+        "an order stayed open after a try that had failed in the Checkout, and the payment had failed with it",
+        "one_try_ends_a_checkout",
+    ),
+    Finding(
+        115,
+        "normal",
+        "the PSP showed as canceled what we were about to void, and a person was asked",
+        "a_void_of_ours_is_a_contradiction",
+    ),
 )
 
 
