@@ -430,7 +430,6 @@ async def test_previously_voided_is_done():
 @pytest.mark.parametrize(
     ("said", "wanted"),
     [
-        ((422, error("PREVIOUSLY_CAPTURED")), Declined),
         ((409, error("PREVIOUS_REQUEST_IN_PROGRESS")), InDoubt),
         ((500, b""), InDoubt),
         (HANG_UP, InDoubt),
@@ -440,6 +439,27 @@ async def test_previously_voided_is_done():
 )
 async def test_other_answers_to_a_void(said, wanted):
     async with paypal(routes({VOID_AUTH: said})) as (gateway, _):
+        assert isinstance(await gateway.void(call(K.VOID)), wanted)
+
+
+@pytest.mark.parametrize("issue", ["PREVIOUSLY_CAPTURED", "AUTHORIZATION_EXPIRED"])
+@pytest.mark.parametrize(
+    ("status", "expires", "wanted"),
+    [
+        ("PARTIALLY_CAPTURED", "2020-01-01T00:00:00Z", Approved),
+        ("CREATED", "2020-01-01T00:00:00Z", Approved),
+        ("PARTIALLY_CAPTURED", "2999-01-01T00:00:00Z", Declined),
+        ("CAPTURED", "2020-01-01T00:00:00Z", Declined),
+        (None, "", InDoubt),
+    ],
+)
+async def test_a_refused_void_of_what_has_lapsed_is_done(issue, status, expires, wanted):
+    """PayPal refuses to void what it holds no longer. What was captured to its end has not lapsed, whatever its date."""
+    read = HANG_UP
+    if status is not None:
+        read = made(None, status, id=AUTHORIZATION, expiration_time=expires)
+    table = {VOID_AUTH: (422, error(issue)), f"GET /v2/payments/authorizations/{AUTHORIZATION}": read}
+    async with paypal(routes(table)) as (gateway, _):
         assert isinstance(await gateway.void(call(K.VOID)), wanted)
 
 

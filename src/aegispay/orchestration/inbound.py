@@ -208,7 +208,7 @@ class Inbound:
         if isinstance(outcome, Approved) and await self._is_old_news(payment, operation, event):
             return
         row = await engine.store.find_in_flight(operation.id)
-        now_us = engine.ports.clock.now_us()
+        now_us = engine.ports.clock.steady_us()
         served = row is not None and row.purpose is Purpose.CALL and row.owner and row.due_at_us > now_us
         if served and not isinstance(outcome, Approved):
             # Whoever made the call is about to hear the same, and may go on to the next gateway.

@@ -268,7 +268,7 @@ class Orchestrator:
         """Whether nobody is at work on it: what a look-up sees between two of their steps is not the end, a success is."""
         if operation.status is OperationStatus.CONFIRMING:
             return False  # Its confirmation is looked up by itself.
-        at_work = row.purpose is Purpose.CALL and row.owner and row.due_at_us > self.ports.clock.now_us()
+        at_work = row.purpose is Purpose.CALL and row.owner and row.due_at_us > self.ports.clock.steady_us()
         return not at_work
 
     def _check_running(self) -> None:

@@ -288,16 +288,19 @@ class PayPalGateway(Gateway):
         outcome = replies.error_outcome(reply)
         if isinstance(outcome, Declined) and outcome.code in _MAY_HAVE_LAPSED:
             # What nobody captured in time is held no longer, and then PayPal refuses to void it.
-            return done if await self._has_lapsed(authorization_id, left) else outcome
+            lapsed = await self._has_lapsed(authorization_id, left)
+            return InDoubt(reason="unread") if lapsed is None else done if lapsed else outcome
         return outcome
 
-    async def _has_lapsed(self, authorization_id: str, left: TimeLeft) -> bool:
+    async def _has_lapsed(self, authorization_id: str, left: TimeLeft) -> bool | None:
+        """Whether the authorization is over by its own date, and not captured to its end; None where it cannot be read."""
         reply = await self._client.get(f"/v2/payments/authorizations/{authorization_id}", left)
         made = read(reply, Transaction) if isinstance(reply, HttpReply) and reply.status == 200 else None
-        if made is None or made.id != authorization_id or made.expiration_time is None:
-            return False
+        if made is None or made.id != authorization_id:
+            return None
         expires_us = replies.time_us(made.expiration_time)
-        return expires_us is not None and expires_us <= self._clock.now_us()
+        over = expires_us is not None and expires_us <= self._clock.now_us()
+        return over and made.status != "CAPTURED"
 
     async def _abandon(self, order_id: str, call: GatewayCall, left: TimeLeft) -> Outcome:
         """The void of an order: done where it took nothing, passed on to its authorization where there is one."""
