@@ -247,7 +247,7 @@ async def test_each_try_is_signed_with_its_own_time(shop: Shop) -> None:
             merchant_id="m",
             amount=USD_100,
             timeout_s=5.0,
-            token="pm_card_visa",  # noqa: S106 - a test token
+            token="pm_card_visa",
         )
         await gateway.perform(call)
         await gateway.aclose()
