@@ -24,7 +24,10 @@ from aegispay.domain.errors import InvalidRequest
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, InDoubt, NotSent, Outcome
 from aegispay.gateways.gateway import Gateway, GatewayCall
+from aegispay.gateways.stripe.webhooks import StripeWebhooks
 from aegispay.orchestration.engine import Engine
+from aegispay.orchestration.inbound import Inbound
+from aegispay.sandbox.adapters import FIVE
 
 COMMAND = [sys.executable, "-m", "aegispay", "demo"]
 SEED = 20_260_101
@@ -48,12 +51,28 @@ def test_every_promise_is_kept_and_the_only_output_is_one_json_object(tmp_path: 
     (line,) = done.stdout.splitlines()
     found = msgspec.json.decode(line)
     assert found["seed"] == SEED
-    assert found["payments"] == 150 + 13
+    assert found["payments"] == 150 + 35
     for name in ("charged_twice", "charged_unrecorded", "recorded_uncharged", "in_doubt_left"):
         assert found[name] == 0
-    assert [row["ok"] for row in found["scenarios"]] == [True] * 12
+    assert [row["ok"] for row in found["scenarios"]] == [True] * 14
     assert all(sums["equal"] for sums in found["totals"].values())
-    assert {"JPY", "KWD", "USD"} <= set(found["totals"])
+    assert {"INR", "JPY", "KWD", "USD"} <= set(found["totals"])
+    assert list(found["psps"]) == list(FIVE)
+    for name, row in found["psps"].items():
+        assert row["paid"] > 10, name
+        assert row["operations"] >= row["paid"], name
+        assert row["doubts"] == sum(row["resolved"].values()) > 0, name
+        assert row["faults"] == sum(found["faults"][name].values()) > 0, name
+    webhooks = {name: row["webhooks"] for name, row in found["psps"].items()}
+    # Card sales at Braintree send none.
+    assert webhooks.pop("braintree")["notices"] == 0
+    for name, courier in webhooks.items():
+        assert courier["notices"] > 10, name
+        assert courier["repeated"] > 0, name
+        assert courier["forged"] > 0, name
+        assert (courier["forged_taken"], courier["given_up"], courier["waiting"]) == (0, 0, 0), name
+    # Captures, voids and refunds at Adyen have no other end.
+    assert found["psps"]["adyen"]["told_by_webhook"] > 5
     assert sum(sum(kinds.values()) for kinds in found["faults"].values()) > 20
     assert done.stderr == b""
     assert list(tmp_path.iterdir()) == [], "a file was left behind"
@@ -118,8 +137,8 @@ def test_an_approval_that_is_taken_for_a_refusal_is_found_out_as_not_recorded(
     status, found = demo(capsys)
     assert status == 1
     assert found["charged_unrecorded"] > 0
-    assert found["scenarios"][0]["customer_paid"] == "100.00 USD"
-    assert found["scenarios"][0]["recorded"].startswith("failed")
+    assert found["scenarios"][0]["customer_paid"] == "5 x 100.00 USD"
+    assert found["scenarios"][0]["recorded"].startswith("5 x failed")
 
 
 def test_a_success_that_no_bank_knows_of_is_found_out(
@@ -153,6 +172,35 @@ def test_a_recovery_that_finds_no_evidence_is_found_out_as_doubt_that_is_left(
     assert found["in_doubt_left"] > 0
 
 
+def test_webhooks_that_are_kept_and_never_worked_on_are_found_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Captures and refunds at Adyen are pending for ever then."""
+
+    async def nothing(_: Inbound) -> int:
+        return 0
+
+    monkeypatch.setattr(Inbound, "apply_due", nothing)
+    monkeypatch.setattr(runner, "SCENARIOS", ())
+    monkeypatch.setattr(runner, "DRAIN_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(runner, "SETTINGS", msgspec.structs.replace(runner.SETTINGS, answer_timeout_s=0.5))
+    monkeypatch.setattr(mixed, "PATIENCE", 1)
+    status, found = demo(capsys, payments=100)
+    assert status == 1
+    assert found["in_doubt_left"] > 0
+    assert (found["charged_twice"], found["psps"]["adyen"]["told_by_webhook"]) == (0, 0)
+
+
+def test_a_library_that_takes_forged_webhooks_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(StripeWebhooks, "_verify", lambda *_: None)
+    monkeypatch.setattr(runner, "SCENARIOS", ())
+    assert run(DemoOptions(seed=SEED, payments=60)) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.endswith("forged webhooks of stripe were taken") for line in lines)
+
+
 # --- the screen, the directory, and an early end -------------------------------------------------------------
 
 
@@ -164,8 +212,14 @@ def test_plain_lines_end_with_the_verdict_and_the_way_to_run_it_again(
     assert run(DemoOptions(seed=SEED, payments=10, keep=str(books))) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"Seed {SEED}.")
-    assert lines[1].startswith("ok     Plain charge: stripe charged the card | bank: 100.00 USD")
-    assert lines[-2].startswith("Every promise was kept: 12 payments")
+    assert lines[1].startswith(
+        "ok     Plain charges: one each through stripe, razorpay, paypal, braintree, adyen"
+    )
+    assert "| bank: 5 x 100.00 USD | recorded: 5 x succeeded, 100.00 USD" in lines[1]
+    table = lines[next(index for index, line in enumerate(lines) if line.startswith("At each PSP")) :][:6]
+    assert [line.split()[0] for line in table[1:]] == list(FIVE)
+    assert len({len(line) for line in table}) == 1
+    assert lines[-2].startswith("Every promise was kept: 16 payments")
     assert lines[-1] == f"To run it again: aegispay demo --seed {SEED} --payments 10"
     assert {"payments.db", "bank.db"} <= {path.name for path in books.iterdir()}
     with pytest.raises(InvalidRequest, match="is there already"):
@@ -184,8 +238,8 @@ def test_a_broken_promise_is_said_in_the_last_lines(
     monkeypatch.setattr(runner, "SCENARIOS", ORDINARY[:1])
     assert run(DemoOptions(seed=SEED, payments=0)) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].startswith("BROKEN Plain charge")
-    assert lines[-2].startswith("A PROMISE WAS BROKEN: 0 charged twice, 1 charged and not recorded")
+    assert lines[1].startswith("BROKEN Plain charges")
+    assert lines[-2].startswith("A PROMISE WAS BROKEN: 0 charged twice, 5 charged and not recorded")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -22,8 +22,7 @@ from aegispay.domain.payment import Payment
 from aegispay.orchestration.hooks import Hooks
 from aegispay.orchestration.settings import Settings
 from aegispay.resilience.retry import RetryPolicy
-from aegispay.sandbox.issuer import sandbox_token
-from aegispay.sandbox.server import SandboxSettings, ready_gateways
+from aegispay.sandbox.adapters import CUSTOMER_ID, MANDATE, five_gateways, five_token
 
 LIFE_S_MAX = 20.0
 
@@ -32,9 +31,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What the child is to do."""
 
     store_url: str
-    stripe_url: str
-    plainpay_url: str
-    sandbox: SandboxSettings
+    urls: dict[str, str]
+    """Where the PSPs listen, by name."""
+    lookup_quiet_s: float
     idempotency_key: str
     amount_minor: int = 100_00
     currency: str = "USD"
@@ -132,12 +131,17 @@ async def _pay(order: Order) -> None:
         recovery_interval_s=0.1,
         recovery_retry=RetryPolicy(attempts_max=1_000_000, initial_delay_s=0.1, delay_max_s=1.0),
     )
-    gateways = ready_gateways(order.stripe_url, order.plainpay_url, order.sandbox)
+    gateways = five_gateways(order.urls, lookup_quiet_s=order.lookup_quiet_s)
     hooks = Hooks().register(after_commit=announce)
     async with AegisPay(gateways, store=order.store_url, settings=settings, hooks=hooks) as pay:
         amount = Money(order.amount_minor, order.currency)
         result = await pay.charge(
-            amount, sandbox_token(), idempotency_key=order.idempotency_key, gateway=order.gateway
+            amount,
+            five_token(),
+            idempotency_key=order.idempotency_key,
+            gateway=order.gateway,
+            customer_id=CUSTOMER_ID,
+            metadata=dict(MANDATE),
         )
     _say(result.to_dict())
 

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aegispay.app import AegisPay
+from aegispay.demo import payer
 from aegispay.demo.options import LATE_S
 from aegispay.domain.methods import Token
 from aegispay.domain.money import Money
 from aegispay.domain.states import PaymentState as State
+from aegispay.gateways.capabilities import Capabilities
 from aegispay.orchestration.results import InProgress, Result
+from aegispay.sandbox.adapters import BROWSER, CARDS, CURRENCIES, CUSTOMER_ID, MANDATE, five_token
 from aegispay.sandbox.faults import FaultKind, FaultPlan
-from aegispay.sandbox.issuer import sandbox_token
 
 CONCURRENCY = 64
+RETURN_URL = "https://shop.example/back"
 FAULT_SHARE = 0.2
 OUTAGE_SHARE = 0.001
 PATIENCE = 3
 """How often a shopper asks again, under the same key, while the answer is "not known yet"."""
 CLICKS_MAX = 5
+PSPS_MAX = 3
+"""How many PSPs a payment may be offered to, one after the other."""
+AGREE_SHARE = 0.8
+"""How many of the payers who are asked to authenticate do so."""
 
 _AMOUNTS = {
     # Currency: the least and the greatest amount, and the step, in minor units.
@@ -30,6 +37,7 @@ _AMOUNTS = {
     "BRL": (5_00, 900_00, 1),
     "JPY": (100, 60_000, 1),
     "KWD": (1_000, 90_000, 10),
+    "INR": (100_00, 1_900_00, 1),
 }
 
 
@@ -49,7 +57,7 @@ def fault_plan(seed: int) -> FaultPlan:
 
 
 class Shopper:
-    """One customer with one payment."""
+    """One customer with one payment, which begins at a PSP of its own."""
 
     def __init__(self, pay: AegisPay, seed: int, number: int):
         self._pay = pay
@@ -59,6 +67,8 @@ class Shopper:
         least, greatest, step = _AMOUNTS[currency]
         self._step = step
         self._amount = Money(self._random.randrange(least, greatest, step), currency)
+        takers = CURRENCIES[currency]
+        self._route = self._random.sample(takers, min(PSPS_MAX, len(takers)))
 
     async def shop(self) -> None:
         """Does one thing, chosen by weight."""
@@ -70,17 +80,17 @@ class Shopper:
     async def charge(self) -> None:
         await self._charge()
 
-    async def second_psp(self) -> None:
-        await self._charge(gateway="plainpay")
+    async def one_psp(self) -> None:
+        await self._charge(route=self._route[:1])
 
     async def soft_decline(self) -> None:
-        await self._charge(sandbox_token("pm_card_chargeDeclinedInsufficientFunds", "tok_visa"))
+        await self._charge(five_token(**{self._route[0]: "soft"}))
 
     async def no_money(self) -> None:
-        await self._charge(sandbox_token("pm_card_chargeDeclinedInsufficientFunds", "tok_insufficient_funds"))
+        await self._charge(five_token("soft"))
 
     async def hard_decline(self) -> None:
-        await self._charge(sandbox_token("pm_card_chargeDeclinedStolenCard", "tok_stolen_card"))
+        await self._charge(five_token("hard"))
 
     async def clicks(self) -> None:
         await asyncio.gather(*(self._charge() for _ in range(self._random.randint(2, CLICKS_MAX))))
@@ -102,7 +112,15 @@ class Shopper:
             await self._capture(held, None, final=True, part=0)
 
     async def partial_captures(self) -> None:
+        """Where the PSP takes several captures; at others one, of a part where it can do that."""
         held = await self._authorize()
+        if held.payment.state is not State.AUTHORIZED:
+            return
+        can = self._capabilities(held)
+        if not can.multi_capture:
+            some = self._part(held.payment.capturable_minor) if can.partial_capture else None
+            await self._capture(held, some, final=True, part=0)
+            return
         for part in range(2):
             if held.is_success() and held.payment.state is State.AUTHORIZED:
                 some = self._part(held.payment.capturable_minor)
@@ -111,25 +129,65 @@ class Shopper:
             await self._void(held)
 
     async def void(self) -> None:
+        """Razorpay has no void: there the amount is captured and given back."""
         held = await self._authorize()
-        if held.payment.state is State.AUTHORIZED:
+        if held.payment.state is not State.AUTHORIZED:
+            return
+        if self._capabilities(held).void:
             await self._void(held)
+            return
+        paid = await self._capture(held, None, final=True, part=0)
+        if paid.payment.state is State.SUCCEEDED:
+            await self._refund(paid, None, 0)
+
+    async def authenticate(self) -> None:
+        """The payer is sent to a PSP's page, and does what the page asks for, or fails to."""
+        route = [psp for psp in self._route if psp in CARDS["payer"]][:1]
+        metadata = BROWSER if route == ["razorpay"] else MANDATE
+        asked = await self._charge(five_token("payer"), route=route, metadata=metadata)
+        agree = self._random.random() < AGREE_SHARE
+        action = asked.payment.next_action
+        if action is not None and action.url:
+            brought = await asyncio.to_thread(payer.visit, action.url, agree=agree)
+            done = await _sure(
+                lambda: self._pay.complete_action(
+                    asked.payment_id, brought, idempotency_key=f"mixed-{self._name}-a"
+                )
+            )
+            if done.requires_action():
+                await self._void(done)  # PayPal would ask again, and this payer will not come again.
 
     # --- requests, each asked again under its key while the answer is not known -------------------------------
 
-    async def _charge(self, method: Token | None = None, gateway: str | None = None) -> Result:
+    async def _charge(
+        self,
+        method: Token | None = None,
+        route: list[str] | None = None,
+        metadata: Mapping[str, str] = MANDATE,
+    ) -> Result:
         return await _sure(
             lambda: self._pay.charge(
                 self._amount,
-                method or sandbox_token(),
+                method or five_token(),
                 idempotency_key=f"mixed-{self._name}",
-                gateway=gateway,
+                gateway=route or self._route,
+                customer_id=CUSTOMER_ID,
+                metadata=dict(metadata),
+                return_url=RETURN_URL,
             )
         )
 
     async def _authorize(self) -> Result:
         return await _sure(
-            lambda: self._pay.authorize(self._amount, sandbox_token(), idempotency_key=f"mixed-{self._name}")
+            lambda: self._pay.authorize(
+                self._amount,
+                five_token(),
+                idempotency_key=f"mixed-{self._name}",
+                gateway=self._route,
+                customer_id=CUSTOMER_ID,
+                metadata=dict(MANDATE),
+                return_url=RETURN_URL,
+            )
         )
 
     async def _capture(self, held: Result, amount: Money | None, *, final: bool, part: int) -> Result:
@@ -147,8 +205,11 @@ class Shopper:
             lambda: self._pay.refund(paid.payment_id, amount, idempotency_key=f"mixed-{self._name}-r{part}")
         )
 
+    def _capabilities(self, held: Result) -> Capabilities:
+        return self._pay.registry.get(held.payment.gateway or "").capabilities
+
     def _part(self, whole_minor: int) -> Money:
-        """Somewhat less than the whole, in steps that both PSPs take."""
+        """Somewhat less than the whole, in steps that every PSP takes."""
         share = self._random.uniform(0.1, 0.6)
         minor = int(whole_minor * share) // self._step * self._step
         return Money(max(minor, self._step), self._amount.code)
@@ -156,7 +217,7 @@ class Shopper:
 
 _CHOICES: dict[Callable[[Shopper], Awaitable[None]], int] = {
     Shopper.charge: 34,
-    Shopper.second_psp: 8,
+    Shopper.one_psp: 8,
     Shopper.soft_decline: 7,
     Shopper.no_money: 3,
     Shopper.hard_decline: 6,
@@ -166,6 +227,7 @@ _CHOICES: dict[Callable[[Shopper], Awaitable[None]], int] = {
     Shopper.capture: 8,
     Shopper.partial_captures: 6,
     Shopper.void: 5,
+    Shopper.authenticate: 6,
 }
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from aegispay.orchestration.settings import Settings
 from aegispay.resilience.retry import RetryPolicy
+from aegispay.sandbox.webhooks import NoticeFault, NoticePlan
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -13,7 +14,7 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     seed: int | None = None
     """Decides the mixed payments and their faults; None draws a new one."""
-    payments: int = 2000
+    payments: int = 1000
     """Mixed payments after the scenarios."""
     json: bool = False
     """Print nothing but one JSON object at the end."""
@@ -24,7 +25,9 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
 LATE_S = 1.0
 """When a late request lands: after its client gave up, so longer than a call may take."""
 LOOKUP_QUIET_S = 1.6
-"""What PlainPay promises: a request lands within this time, or never. Longer than `LATE_S`."""
+"""What the PSPs here promise: a request lands within this time, or never. Longer than `LATE_S`."""
+PAYER_TIMEOUT_S = 4.0
+"""How long Razorpay waits for a payer here: one whose way to the bank's page was lost never comes."""
 
 SETTINGS = Settings(
     call_timeout_s=0.8,
@@ -37,3 +40,21 @@ SETTINGS = Settings(
     recovery_retry=RetryPolicy(attempts_max=1_000_000, initial_delay_s=0.1, delay_max_s=1.0),
 )
 """As in production, only quicker: everything has to be settled while somebody watches."""
+
+
+def notice_plan(seed: int) -> NoticePlan:
+    """What befalls the PSPs' webhooks on their way: some come twice, late, out of order, or after a forged copy.
+
+    None is lost for good: a PSP goes on for days, and a capture at Adyen ends by its webhook only.
+    """
+    return NoticePlan(
+        seed=seed,
+        probabilities={
+            NoticeFault.DUPLICATE: 0.1,
+            NoticeFault.LOST_ANSWER: 0.05,
+            NoticeFault.HELD: 0.1,
+            NoticeFault.FORGED: 0.05,
+        },
+        tries_max=8,
+        retry_s=0.1,
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from aegispay.demo.ledger import PspRow
 from aegispay.demo.stage import Row
 from aegispay.sandbox.audit import AuditReport, CurrencyTotals, Problem
 
@@ -29,6 +30,7 @@ class Report(msgspec.Struct, kw_only=True):
     scenarios: list[Row]
     faults: dict[str, dict[str, int]]
     """Kinds of faults that struck, per PSP."""
+    psps: dict[str, PspRow]
     totals: dict[str, CurrencyTotals]
     problems: list[Problem]
     troubles: list[str]
@@ -46,6 +48,7 @@ class Report(msgspec.Struct, kw_only=True):
         needs_review: int,
         scenarios: list[Row],
         faults: dict[str, dict[str, int]],
+        psps: dict[str, PspRow],
         troubles: list[str],
         elapsed_s: float,
     ) -> Report:
@@ -64,6 +67,7 @@ class Report(msgspec.Struct, kw_only=True):
             needs_review=needs_review,
             scenarios=scenarios,
             faults=faults,
+            psps=psps,
             totals=audit.totals,
             problems=list(audit.problems),
             troubles=troubles,
@@ -74,7 +78,7 @@ class Report(msgspec.Struct, kw_only=True):
     @property
     def ok(self) -> bool:
         """Whether every promise was kept."""
-        return self.audit_ok and all(row.ok for row in self.scenarios) and not self.troubles
+        return not self.broken() and self.audit_ok
 
     @property
     def faults_struck(self) -> int:
@@ -96,6 +100,11 @@ class Report(msgspec.Struct, kw_only=True):
         lines += [f"{code}: {sums}" for code, sums in self.totals.items() if not sums.equal]
         if self.in_doubt_left:
             lines.append(f"{self.in_doubt_left} payments are still in doubt")
+        for name, psp in self.psps.items():
+            if psp.webhooks.forged_taken:
+                lines.append(f"{psp.webhooks.forged_taken} forged webhooks of {name} were taken")
+            if psp.webhooks.given_up:
+                lines.append(f"{psp.webhooks.given_up} webhooks of {name} were never taken")
         return lines + self.troubles
 
     @property

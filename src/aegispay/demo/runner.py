@@ -16,17 +16,21 @@ from pathlib import Path
 from aegispay.app import AegisPay
 from aegispay.demo import mixed
 from aegispay.demo.doubt_scenarios import DOUBTFUL
-from aegispay.demo.options import LOOKUP_QUIET_S, SETTINGS, DemoOptions
+from aegispay.demo.inbox import Inbox
+from aegispay.demo.ledger import Ledger, PspRow
+from aegispay.demo.options import LOOKUP_QUIET_S, PAYER_TIMEOUT_S, SETTINGS, DemoOptions, notice_plan
 from aegispay.demo.report import Report
 from aegispay.demo.scenarios import CONCURRENT, ORDINARY
 from aegispay.demo.screen import Screen, screen
 from aegispay.demo.stage import Case, Row, Scenario, Stage, until
 from aegispay.domain.errors import InvalidRequest
-from aegispay.domain.payment import Payment
+from aegispay.domain.payment import OperationStatus, Payment
 from aegispay.domain.states import PaymentState
+from aegispay.sandbox.adapters import FIVE, MORE, five_gateways
 from aegispay.sandbox.audit import audit
 from aegispay.sandbox.process import SandboxProcess
 from aegispay.sandbox.server import SandboxSettings
+from aegispay.storage.store import Purpose
 
 SCENARIOS: tuple[Scenario, ...] = (*ORDINARY, *DOUBTFUL, *CONCURRENT)
 SCENARIO_TIMEOUT_S = 20.0
@@ -43,7 +47,7 @@ def run(options: DemoOptions) -> int:
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     view = screen(options.json)
     with _ended_by_sigterm(), _directory(options.keep) as directory, _log(directory):
-        settings = SandboxSettings(lookup_quiet_s=LOOKUP_QUIET_S)
+        settings = SandboxSettings(more_psps=MORE, payer_timeout_s=PAYER_TIMEOUT_S)
         # A bank that may lose its last second in a power cut is no worse a witness for a demo.
         with SandboxProcess(
             directory / "bank.db", seed=seed, synchronous="NORMAL", settings=settings
@@ -68,33 +72,61 @@ async def perform(
     begin_s = time.monotonic()
     view.begin(seed, payments)
     store_url = f"sqlite:///{directory / 'payments.db'}"
-    pay = AegisPay(sandbox.gateways(), store=store_url, settings=SETTINGS)
+    urls = {name: sandbox.url(name) for name in FIVE}
+    gateways = five_gateways(urls, lookup_quiet_s=LOOKUP_QUIET_S)
+    pay = AegisPay(gateways, store=store_url, settings=SETTINGS)
     await pay.start()
     try:
-        stage = Stage(pay, sandbox, store_url, directory, f"demo-{seed}")
-        rows = [await _play(stage, scenario, view) for scenario in scenarios]
-        await asyncio.to_thread(sandbox.set_faults, mixed.fault_plan(seed))
-        note = "Mixed payments under random faults"
-        troubles = await mixed.shop(pay, seed, payments, lambda done: view.progress(done, payments, note))
-        view.scenario("The faults stop; recovery finishes what is open")
-        await asyncio.to_thread(sandbox.clear_faults)
-        await asyncio.to_thread(sandbox.settle)
-        await _drain(pay)
-        view.scenario("Comparing our books with the bank's")
-        ours = await _all_payments(pay)
-        found = await asyncio.to_thread(audit, sandbox.bank, ours)
-        return Report.of(
-            seed=seed,
-            mixed=payments,
-            audit=found,
-            needs_review=sum(payment.state is PaymentState.NEEDS_REVIEW for payment in ours),
-            scenarios=rows,
-            faults=sandbox.faults_fired(),
-            troubles=troubles,
-            elapsed_s=time.monotonic() - begin_s,
-        )
+        async with Inbox(pay) as inbox:
+            notices = notice_plan(seed)
+            stage = Stage(pay, sandbox, inbox, store_url, directory, f"demo-{seed}", notices)
+            return await _played(stage, seed, payments, view, scenarios, begin_s)
     finally:
         await pay.stop(grace_s=1.0)
+
+
+async def _played(
+    stage: Stage, seed: int, payments: int, view: Screen, scenarios: Sequence[Scenario], begin_s: float
+) -> Report:
+    """Scenarios, mixed payments, and the comparison of the books, while the PSPs send their webhooks."""
+    pay, sandbox = stage.pay, stage.sandbox
+    await stage.send_webhooks()
+    rows = [await _play(stage, scenario, view) for scenario in scenarios]
+    await asyncio.to_thread(sandbox.set_faults, mixed.fault_plan(seed))
+    note = "Mixed payments under random faults"
+    troubles = await mixed.shop(pay, seed, payments, lambda done: view.progress(done, payments, note))
+    view.scenario("The faults stop; recovery and the last webhooks finish what is open")
+    await asyncio.to_thread(sandbox.clear_faults)
+    await asyncio.to_thread(sandbox.settle)
+    await _drain(stage)
+    await stage.hold_webhooks()
+    view.scenario("Comparing our books with the bank's")
+    ours = await _all_payments(pay)
+    found = await asyncio.to_thread(audit, sandbox.bank, ours)
+    faults = {name: kinds for name, kinds in sandbox.faults_fired().items() if name in FIVE}
+    return Report.of(
+        seed=seed,
+        mixed=payments,
+        audit=found,
+        needs_review=sum(payment.state is PaymentState.NEEDS_REVIEW for payment in ours),
+        scenarios=rows,
+        faults=faults,
+        psps=await _psps(stage, ours, faults),
+        troubles=troubles,
+        elapsed_s=time.monotonic() - begin_s,
+    )
+
+
+async def _psps(stage: Stage, ours: list[Payment], faults: dict[str, dict[str, int]]) -> dict[str, PspRow]:
+    """What happened at each PSP, by the events of all payments and by what the sandbox counted."""
+    ledger = Ledger(FIVE)
+    for payment in ours:
+        ledger.add(payment, await stage.pay.event_store.events(payment.id))
+    webhooks = await asyncio.to_thread(stage.sandbox.webhooks)
+    for name, row in ledger.rows.items():
+        row.faults = sum(faults[name].values())
+        row.webhooks = webhooks[name]
+    return ledger.rows
 
 
 async def _play(stage: Stage, scenario: Scenario, view: Screen) -> Row:
@@ -112,13 +144,26 @@ async def _play(stage: Stage, scenario: Scenario, view: Screen) -> Row:
     return row
 
 
-async def _drain(pay: AegisPay) -> None:
-    """Waits until no operation is under way or in doubt; the audit counts those that are left."""
+async def _drain(stage: Stage) -> None:
+    """Waits until no operation is under way or in doubt and no webhook waits; the audit counts those that are left."""
 
     async def empty() -> bool:
-        return not await pay.store.count_in_flight()
+        if any(report.waiting for report in (await asyncio.to_thread(stage.sandbox.webhooks)).values()):
+            return False
+        return not await stage.pay.store.count_in_flight() and not await _watched(stage.pay)
 
-    await until(empty, DRAIN_TIMEOUT_S)
+    await until(empty, DRAIN_TIMEOUT_S, poll_s=0.2)
+
+
+async def _watched(pay: AegisPay) -> bool:
+    """Whether an attempt that ended on a look-up which found nothing is still to be looked up once more."""
+    for payment in await _all_payments(pay):
+        for operation in payment.operations:
+            if operation.status is OperationStatus.NOT_SENT:
+                row = await pay.store.find_in_flight(operation.id)
+                if row is not None and row.purpose is Purpose.WATCH:
+                    return True
+    return False
 
 
 async def _all_payments(pay: AegisPay) -> list[Payment]:

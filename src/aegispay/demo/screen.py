@@ -23,7 +23,9 @@ class Screen:
 
     def begin(self, seed: int, payments: int) -> None:
         """The run starts."""
-        self.say(f"Seed {seed}. The bank keeps books of its own, in a process of its own.")
+        self.say(
+            f"Seed {seed}. Five PSPs on loopback, before a bank with books of its own, in a process of their own."
+        )
 
     def say(self, line: str) -> None:
         """One line for a person."""
@@ -58,8 +60,8 @@ class Screen:
             ours = f"{_money(row.our_captured_minor, code)} - {_money(row.our_refunded_minor, code)}"
             reversed_too = f" (and {_money(row.reversed_minor, code)} reversed)" if row.reversed_minor else ""
             self.say(f"  {'ok    ' if row.equal else 'DIFFER'} {bank} | {ours}{reversed_too}")
-        for face, kinds in report.faults.items():
-            self.say(f"Faults at {face}: " + (", ".join(f"{k} {n}" for k, n in kinds.items()) or "none"))
+        for line in psp_lines(report):
+            self.say(line)
         broken = report.broken()
         for line in broken[:BROKEN_SHOWN_MAX]:
             self.say(f"  ! {line}")
@@ -154,6 +156,54 @@ def screen(json: bool) -> Screen:
         except ImportError:
             pass  # rich comes with the extra `cli`.
     return Screen()
+
+
+def psp_lines(report: Report) -> list[str]:
+    """A line of headings and one row for each PSP."""
+    rows: list[tuple[str, ...]] = [_PSP_HEADINGS]
+    for name, row in report.psps.items():
+        ended = [row.resolved.get(kind, 0) for kind in ("resend", "lookup", "webhook")]
+        webhooks = row.webhooks
+        numbers = (
+            row.paid,
+            row.operations,
+            row.faults,
+            row.doubts,
+            *ended,
+            row.resolved_sum - sum(ended),
+            webhooks.notices,
+            webhooks.repeated,
+            webhooks.forged - webhooks.forged_taken,
+            row.told_by_webhook,
+        )
+        rows.append((name, *(f"{number:,}" for number in numbers)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_PSP_HEADINGS))]
+    return [
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
+        for row in rows
+    ]
+
+
+_PSP_HEADINGS = (
+    "At each PSP",
+    "paid",
+    "operations",
+    "faults",
+    "in doubt",
+    "resolved: resend",
+    "look-up",
+    "webhook",
+    "other",
+    "webhooks taken",
+    "again",
+    "forged, refused",
+    "outcomes told",
+)
 
 
 def _money(minor: int, code: str) -> str:

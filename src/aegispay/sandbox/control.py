@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from aegispay.ports import SystemClock
+from aegispay.sandbox.courier import Courier
 from aegispay.sandbox.face import bind, web_reply, wire_request
 from aegispay.sandbox.faults import FaultPlan
 from aegispay.sandbox.webhooks import NoticeDelivery, NoticePlan
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Control:
-    """`POST /_sandbox/script`, `faults`, `clear`, `settle`, `down`, `up`, `settings`, `deliver`.
+    """`POST /_sandbox/script`, `faults`, `clear`, `settle`, `down`, `up`, `settings`, `deliver`, `webhooks`.
 
     `GET /_sandbox/status`, `books`.
     """
@@ -28,6 +29,7 @@ class Control:
         self._sandbox = sandbox
         self._server: web.Server | None = None
         self._listener: asyncio.AbstractServer | None = None
+        self._couriers: dict[str, Courier] = {}
 
     async def start(self, port: int = 0) -> str:
         sock = bind(port, listen=True)
@@ -36,6 +38,8 @@ class Control:
         return f"http://127.0.0.1:{sock.getsockname()[1]}"
 
     async def aclose(self) -> None:
+        for courier in self._couriers.values():
+            await courier.stop(finish=False)
         if self._listener is not None:
             self._listener.close()
         if self._server is not None:
@@ -46,8 +50,8 @@ class Control:
         try:
             body = msgspec.json.decode(wire.body, type=dict[str, Any]) if wire.body else {}
             verb = wire.path.removeprefix("/_sandbox/")
-            answer = self._deliver(body) if verb == "deliver" else self._answer(verb, body)
-            reply = json_reply(200, await answer)
+            more = {"deliver": self._deliver, "webhooks": self._webhooks}.get(verb)
+            reply = json_reply(200, await (more(body) if more else self._answer(verb, body)))
         except (msgspec.MsgspecError, KeyError, ValueError, TypeError) as error:
             reply = WireReply(
                 status=400, body=msgspec.json.encode({"error": f"{type(error).__name__}: {error}"})
@@ -86,6 +90,18 @@ class Control:
         tries = await NoticeDelivery(outbox, str(body["url"]), SystemClock(), plan).flush()
         return {"tries": [[one.notice.type, one.status, one.forged] for one in tries]}
 
+    async def _webhooks(self, body: dict[str, Any]) -> dict[str, Any]:
+        """From now on the PSPs that `urls` names deliver their webhooks there as they come; others hold them back."""
+        plan = msgspec.convert(body.get("plan") or {}, NoticePlan)
+        urls: dict[str, str] = body["urls"]
+        outboxes = {name: self._sandbox.outboxes[name] for name in urls}
+        for courier in self._couriers.values():
+            await courier.stop()
+        for name, url in urls.items():
+            courier = self._couriers.setdefault(name, Courier(outboxes[name], SystemClock()))
+            courier.start(str(url), plan)
+        return self._status()
+
     def _settings(self, body: dict[str, Any]) -> None:
         stripe, plainpay = self._sandbox.stripe_psp, self._sandbox.plainpay_psp
         stripe.search_lag_s = float(body.get("search_lag_s", stripe.search_lag_s))
@@ -106,4 +122,5 @@ class Control:
             "fired": sandbox.faults_fired(),
             "requests": {name: face.shell.requests for name, face in sandbox.faces.items()},
             "up": {name: face.is_up for name, face in sandbox.faces.items()},
+            "webhooks": {name: courier.status() for name, courier in self._couriers.items()},
         }

@@ -30,6 +30,9 @@ from aegispay.sandbox.paypal_state import PayPalState
 from aegispay.sandbox.webhooks import Outbox
 from aegispay.sandbox.wire import FREE, Ticket, WireReply, WireRequest, html_reply, json_reply
 
+CLIENT_ID = "paypal-sandbox-client"
+CLIENT_SECRET = "paypal-sandbox-secret"  # noqa: S105 - a test account's
+WEBHOOK_ID = "WHSANDBOX0001"
 TOKEN = "token"  # noqa: S105 - a kind of document
 TOKEN_PATH = "/v1/oauth2/token"  # noqa: S105 - an address
 VERIFY_PATH = "/v1/notifications/verify-webhook-signature"
@@ -61,9 +64,9 @@ class PayPalPsp:
         self,
         bank: Bank,
         *,
-        client_id: str = "paypal-sandbox-client",
-        client_secret: str = "paypal-sandbox-secret",  # noqa: S107 - a test account's
-        webhook_id: str = "WHSANDBOX0001",
+        client_id: str = CLIENT_ID,
+        client_secret: str = CLIENT_SECRET,
+        webhook_id: str = WEBHOOK_ID,
         account: str = "paypal",
         clock: Clock | None = None,
         seed: int | None = None,

@@ -7,7 +7,7 @@ import http.client
 import select
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +17,7 @@ import msgspec
 
 from aegispay.gateways.gateway import Gateway
 from aegispay.sandbox.bank import Bank
+from aegispay.sandbox.courier import CourierReport
 from aegispay.sandbox.faults import FaultKind, FaultPlan
 from aegispay.sandbox.server import SandboxSettings, ready_gateways
 from aegispay.sandbox.webhooks import NoticePlan
@@ -147,8 +148,9 @@ class SandboxProcess:
         """Forces the next faults at a face (`stripe`, `plainpay`); see `FaultShell.script`."""
         self.control("script", face=face, faults=list(faults), path=path)
 
-    def set_faults(self, plan: FaultPlan) -> None:
-        self.control("faults", plan=plan)
+    def set_faults(self, plan: FaultPlan, *, face: str = "") -> None:
+        """Random faults at one face, or at every one."""
+        self.control("faults", plan=plan, face=face)
 
     def clear_faults(self) -> None:
         self.control("clear")
@@ -168,6 +170,18 @@ class SandboxProcess:
         """Sends the face's waiting webhooks to this address; returns the type, status and forgery of every try."""
         tries = self.control("deliver", face=face, url=url, plan=plan or NoticePlan())["tries"]
         return [(kind, status, forged) for kind, status, forged in tries]
+
+    def send_webhooks(self, urls: Mapping[str, str], plan: NoticePlan | None = None) -> None:
+        """From now on these PSPs deliver their webhooks to these addresses as they come; all others hold them back."""
+        self.control("webhooks", urls=urls, plan=plan or NoticePlan())
+
+    def hold_webhooks(self) -> None:
+        """From now on every PSP keeps its webhooks. Returns when those on their way have arrived."""
+        self.control("webhooks", urls={})
+
+    def webhooks(self) -> dict[str, CourierReport]:
+        """What became of the webhooks of each PSP that was ever told to send them."""
+        return msgspec.convert(self.control("status")["webhooks"], dict[str, CourierReport])
 
     def faults_fired(self) -> dict[str, dict[str, int]]:
         return dict(self.control("status")["fired"])

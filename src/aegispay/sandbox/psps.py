@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from aegispay.ports import Clock
 from aegispay.sandbox.bank import Bank
@@ -25,6 +25,13 @@ class ServedPsp(Psp, Protocol):
 
     @property
     def outbox(self) -> Outbox: ...
+
+
+@runtime_checkable
+class PayerWaits(Protocol):
+    """A PSP at which a payment fails when its payer takes too long."""
+
+    payer_timeout_s: float
 
 
 def _razorpay(bank: Bank, clock: Clock, seed: int | None) -> ServedPsp:

@@ -29,6 +29,9 @@ from aegispay.sandbox.razorpay_state import MANUAL_EXPIRY_MINUTES, RazorpayState
 from aegispay.sandbox.webhooks import Outbox
 from aegispay.sandbox.wire import FREE, Ticket, WireReply, WireRequest, html_reply, json_reply
 
+KEY_ID = "rzp_test_sandbox"
+KEY_SECRET = "razorpay_sandbox_secret"  # noqa: S105 - a test account's
+WEBHOOK_SECRET = "razorpay_sandbox_webhook_secret"  # noqa: S105 - a test account's
 REFUND_KEY = re.compile(r"[A-Za-z0-9_-]{10,}")
 _ID = "([A-Za-z0-9_]{1,60})"
 _PUBLIC = re.compile(rf"/v1/payments/{_ID}/(otp_generate|otp/submit|otp/resend)")
@@ -50,9 +53,9 @@ class RazorpayPsp:
         self,
         bank: Bank,
         *,
-        key_id: str = "rzp_test_sandbox",
-        key_secret: str = "razorpay_sandbox_secret",  # noqa: S107 - a test account's
-        webhook_secret: str = "razorpay_sandbox_webhook_secret",  # noqa: S107 - a test account's
+        key_id: str = KEY_ID,
+        key_secret: str = KEY_SECRET,
+        webhook_secret: str = WEBHOOK_SECRET,
         account: str = "razorpay",
         clock: Clock | None = None,
         seed: int | None = None,
@@ -79,6 +82,15 @@ class RazorpayPsp:
     @base_url.setter
     def base_url(self, url: str) -> None:
         self.state.base_url = url
+
+    @property
+    def payer_timeout_s(self) -> float:
+        """For so long the payer has time to authenticate; then the payment fails."""
+        return self.state.payment_timeout_s
+
+    @payer_timeout_s.setter
+    def payer_timeout_s(self, timeout_s: float) -> None:
+        self.state.payment_timeout_s = timeout_s
 
     # --- one request ----------------------------------------------------------------------------------------
 

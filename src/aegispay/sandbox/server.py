@@ -18,16 +18,16 @@ from aegispay.sandbox.control import Control
 from aegispay.sandbox.face import Face
 from aegispay.sandbox.faults import NO_FAULTS, FaultPlan, FaultShell
 from aegispay.sandbox.plainpay_face import PlainPayPsp
-from aegispay.sandbox.psps import MAKERS, ServedPsp
-from aegispay.sandbox.stripe_face import StripePsp
+from aegispay.sandbox.psps import MAKERS, PayerWaits, ServedPsp
+from aegispay.sandbox.stripe_face import API_KEY, WEBHOOK_SECRET, StripePsp
 from aegispay.sandbox.webhooks import Outbox
 
 
 class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How the PSPs behave when nothing is wrong. Durations are seconds."""
 
-    stripe_key: str = "sk_test_sandbox"
-    stripe_webhook_secret: str = "whsec_sandbox"  # noqa: S105 - a test account's
+    stripe_key: str = API_KEY
+    stripe_webhook_secret: str = WEBHOOK_SECRET
     plainpay_key: str = "plain_test_sandbox"
     search_lag_s: float = 0.0
     """How far Stripe's search is behind."""
@@ -35,6 +35,8 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long Stripe keeps an idempotency key."""
     lookup_lag_s: float = 0.0
     """How far PlainPay's look-up by reference is behind."""
+    payer_timeout_s: float = 600.0
+    """How long Razorpay waits for the payer; then the payment fails there."""
     lookup_quiet_s: float = 1.0
     """What PlainPay promises: a request lands within this time, or never. Keep `late_s` and the lag below it."""
     stripe_port: int = 0
@@ -100,6 +102,8 @@ class Sandbox:
         self._more: dict[str, Face] = {}
         for name in chosen.more_psps:
             psp = self.psps[name] = MAKERS[name](self.bank, self._clock, self._seed)
+            if isinstance(psp, PayerWaits):
+                psp.payer_timeout_s = chosen.payer_timeout_s
             face = self._more[name] = Face(FaultShell(psp, self._clock, self._faults), self._clock)
             await face.start(chosen.more_ports.get(name, 0))
             psp.base_url = face.url

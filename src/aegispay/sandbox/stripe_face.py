@@ -28,6 +28,8 @@ from aegispay.sandbox.stripe_refunds import Refunds
 from aegispay.sandbox.webhooks import Outbox
 from aegispay.sandbox.wire import FREE, Ticket, WireReply, WireRequest, html_reply, json_reply
 
+API_KEY = "sk_test_sandbox"
+WEBHOOK_SECRET = "whsec_sandbox"  # noqa: S105 - a test account's
 KEY_LENGTH_MAX = 255
 DISPUTE = "dispute"
 _encode = msgspec.json.Encoder().encode
@@ -48,8 +50,8 @@ class StripePsp:
         self,
         bank: Bank,
         *,
-        api_key: str = "sk_test_sandbox",
-        webhook_secret: str = "whsec_sandbox",  # noqa: S107 - a test account's
+        api_key: str = API_KEY,
+        webhook_secret: str = WEBHOOK_SECRET,
         account: str = "stripe",
         clock: Clock | None = None,
         seed: int | None = None,

@@ -5,6 +5,7 @@ The PSP itself makes and signs a notice; nothing here knows any PSP's format.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -108,7 +109,9 @@ class NoticeDelivery:
         plan: NoticePlan | None = None,
         *,
         timeout_s: float = 5.0,
+        at_once: int = 1,
     ) -> None:
+        """`at_once`: how many notices may be on their way at the same time; with 1 they arrive in order."""
         self.url = url
         self.plan = plan or NoticePlan()
         self.fired: Counter[NoticeFault] = Counter()
@@ -117,26 +120,38 @@ class NoticeDelivery:
         self._outbox = outbox
         self._clock = clock
         self._random = random.Random(f"notices:{self.plan.seed}")  # noqa: S311
+        self._at_once = at_once
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
     async def flush(self) -> list[NoticeTry]:
         """Delivers everything that waits, with its faults and retries; returns every try in order."""
         tries: list[NoticeTry] = []
-        held: list[Notice] = []
-        again: list[Notice] = []
+        at_once = self._at_once
         async with aiohttp.ClientSession(timeout=self._timeout) as session:
-            for notice in self._outbox.take():
-                fault = self._draw()
-                if fault is not None:
-                    self.fired[fault] += 1
-                if fault is NoticeFault.HELD:
-                    held.append(notice)
-                elif fault is not NoticeFault.DROPPED:
-                    again += await self._first(session, notice, fault, tries)
-            for notice in reversed(held):
-                again += await self._first(session, notice, None, tries)
+            again: list[Notice] = []
+            plan = self._planned()
+            for begin in range(0, len(plan), at_once):
+                group = plan[begin : begin + at_once]
+                for failed in await asyncio.gather(
+                    *(self._first(session, notice, fault, tries) for notice, fault in group)
+                ):
+                    again += failed
             await self._retry(session, again, tries)
         return tries
+
+    def _planned(self) -> list[tuple[Notice, NoticeFault | None]]:
+        """Everything that waits in the order in which it is sent, each with its fault."""
+        now: list[tuple[Notice, NoticeFault | None]] = []
+        held: list[tuple[Notice, NoticeFault | None]] = []
+        for notice in self._outbox.take():
+            fault = self._draw()
+            if fault is not None:
+                self.fired[fault] += 1
+            if fault is NoticeFault.HELD:
+                held.append((notice, None))
+            elif fault is not NoticeFault.DROPPED:
+                now.append((notice, fault))
+        return now + held[::-1]
 
     async def _first(
         self,
