@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test check bench clean help
+.PHONY: demo test check bench soak clean help
 
 help:
 	@echo "make demo    payments through two PSPs with every kind of trouble, checked against the bank's books"
 	@echo "make test    the whole test suite"
 	@echo "make check   linters, formatters, type checkers and the import contract"
+	@echo "make soak    thousands of real crashes: processes and servers killed, connections cut, disks full (ARGS='--minutes 30')"
 	@echo "make bench   throughput and latency against pgbench on the same PostgreSQL"
 
 $(VENV)/.python:
@@ -49,6 +50,9 @@ check: $(VENV)/.check
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/vs_pgbench.py $(ARGS)
+
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.crash.soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

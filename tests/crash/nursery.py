@@ -111,5 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-
     main()

@@ -36,14 +36,14 @@ async def make_trouble(stage: Stage) -> None:
 
 
 async def _until_killed(stage: Stage) -> None:
-    while stage.fleet.kills < stage.plan.worker_kills:  # noqa: ASYNC110 - the fleet counts them
+    while stage.fleet.kills < stage.plan.worker_kills:
         await asyncio.sleep(0.02)
 
 
 async def answered(stage: Stage, more: int) -> None:
     """Waits until so many more answers were given: the trouble that follows meets a shop at work."""
     goal = len(stage.fleet.answers) + more
-    while len(stage.fleet.answers) < goal:  # noqa: ASYNC110 - the fleet counts them
+    while len(stage.fleet.answers) < goal:
         await asyncio.sleep(0.01)
 
 
@@ -64,7 +64,7 @@ async def _cut(stage: Stage) -> None:
     assert proxy is not None
     before = proxy.cuts.copy()
     while sum(proxy.cuts.values()) - sum(before.values()) < stage.plan.cuts:
-        await stage.pause(0.0, 0.06)
+        await stage.pause(0.0, 0.12)
         anywhere = stage.source.random() < ANYWHERE_SHARE
         moment = Moment.ANYWHERE if anywhere else stage.source.choice(AROUND_COMMIT)
         had = proxy.cuts[moment]
@@ -79,7 +79,7 @@ async def _terminate(stage: Stage) -> None:
     connection = await asyncpg.connect(server.dsn)
     try:
         while stage.counts["terminations"] < stage.plan.terminations:
-            await stage.pause(0.0, 0.1)
+            await stage.pause(0.0, 0.4)
             stage.count("terminations", await connection.fetchval(_TERMINATE, stage.source.randint(1, 3)))
     finally:
         await connection.close()
@@ -106,7 +106,7 @@ async def _fill(stage: Stage) -> None:
 async def _fail_over(stage: Stage) -> None:
     server, standby = stage.server, stage.standby
     assert server is not None and standby is not None
-    await answered(stage, 50)
+    await answered(stage, 100)
     await stage.pause(0.0, 0.5)
     await asyncio.to_thread(server.kill)
     await stage.pause(0.0, 0.3)

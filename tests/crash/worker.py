@@ -1,7 +1,8 @@
 """A shop's process under load, made to be killed.
 
-It tells when it is ready, which shoppers it has begun and finished, and every final answer that AegisPay gave it. What a
-shopper does follows from the seed and the shopper's number, so that a later life repeats the same requests under the same keys.
+It tells when it is ready, which shoppers it has begun and finished, and every final answer that AegisPay gave it. What
+a shopper does follows from the seed and the shopper's number, so that a later life repeats the same requests under the
+same keys.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Life:
     """One worker's life: its shoppers, one after the other at each till."""
 
     def __init__(self, pay: AegisPay, order: Order):
-        self._shop = cast(AegisPay, Teller(pay, order.life))
+        self._shop = cast("AegisPay", Teller(pay, order.life))
         self._order = order
         self._waiting = list(reversed(order.shoppers))
         self._following = order.next_shopper
