@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test check bench ambiguity model clean help
+.PHONY: demo test check bench ambiguity model clean help soak
 
 help:
 	@echo "make demo    payments through two PSPs with every kind of trouble, checked against the bank's books"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   linters, formatters, type checkers and the import contract"
 	@echo "make ambiguity  writes docs/gateways/ambiguity.md anew: every operation, fault and PSP"
 	@echo "make model   the formal model, with all of its rules and without each (needs spin and gcc)"
+	@echo "make soak    thousands of real crashes: processes and servers killed, connections cut, disks full (ARGS='--minutes 30')"
 	@echo "make bench   throughput and latency against pgbench on the same PostgreSQL"
 
 $(VENV)/.python:
@@ -57,6 +58,9 @@ ambiguity: $(VENV)/.runtime
 
 model:
 	$(PYTHON) formal/check.py $(ARGS)
+
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.crash.soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,4 +1,7 @@
-"""What the driver tells its workers, and what they tell it: one JSON line each, short enough to be written whole or not at all."""
+"""What the driver tells its workers, and what they tell it.
+
+Each is one line of JSON, short enough to be written whole or not at all.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real crashes for as long as it is told to: `python -m tests.crash.soak --worker-kills 3000 --postmaster-kills 100 --cuts 1000`.
+"""Real crashes for as long as it is told to: `python -m tests.crash.soak --worker-kills 3000 --cuts 1000 --minutes 60`.
 
 Rounds of every kind follow each other until the goals are reached or the time is over. Each round has a seed; with
 `--seed` the kills, cuts, shoppers and faults repeat, though not the machine's own timing.
@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from itertools import cycle
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,28 @@ import msgspec
 from aegispay.testing.postgres import PostgresServer
 from tests.crash.disk import MountRefused, SmallDisk
 from tests.crash.fleet import SEEDS
-from tests.crash.rounds import Plan, RoundReport, Tally, play
+from tests.crash.rounds import SERVER_SETTINGS, Plan, RoundReport, Tally, play
 
+LONGER_S = (0.1, 1.5)
+"""Where there is other trouble, workers live long enough to meet it."""
 PLANS = (
-    Plan(name="workers on SQLite", store="sqlite", worker_kills=150),
-    Plan(name="workers on PostgreSQL", store="postgres", worker_kills=150),
-    Plan(name="postmaster", store="postgres", postmaster_kills=10, worker_kills=40),
-    Plan(name="cuts", store="postgres", cuts=100, worker_kills=30),
+    Plan(name="workers on SQLite", store="sqlite", worker_kills=300),
+    Plan(name="workers on PostgreSQL", store="postgres", worker_kills=200),
+    Plan(name="postmaster", store="postgres", postmaster_kills=20, worker_kills=40, alive_s=LONGER_S),
+    Plan(name="cuts", store="postgres", cuts=150, terminations=20, worker_kills=30, alive_s=LONGER_S),
     Plan(
-        name="pool of one", store="postgres", cuts=50, terminations=40, worker_kills=50, pool_max=1, writers=1
+        name="pool of one",
+        store="postgres",
+        cuts=100,
+        terminations=20,
+        worker_kills=30,
+        alive_s=LONGER_S,
+        pool_max=1,
+        writers=1,
     ),
-    Plan(name="terminated backends", store="postgres", terminations=100, worker_kills=30),
-    Plan(name="full disk, SQLite", store="sqlite", fills=5, worker_kills=50),
-    Plan(name="full disk, PostgreSQL", store="postgres", fills=5, worker_kills=50),
-    Plan(name="standby takes over", store="postgres", failovers=1, worker_kills=40),
+    Plan(name="full disk, SQLite", store="sqlite", fills=5, worker_kills=20, alive_s=LONGER_S),
+    Plan(name="full disk, PostgreSQL", store="postgres", fills=5, worker_kills=20, alive_s=LONGER_S),
+    Plan(name="standby takes over", store="postgres", failovers=1, worker_kills=20, alive_s=LONGER_S),
 )
 GOALS = ("worker_kills", "postmaster_kills", "cuts")
 
@@ -113,17 +121,23 @@ def without_mounts(plans: list[Plan], directory: Path) -> list[Plan]:
         return [plan for plan in plans if not plan.fills]
 
 
+def goal_of(plan: Plan) -> str | None:
+    """The run's goal that a plan is there for; None where it is there for itself."""
+    if plan.fills or plan.failovers:
+        return None
+    return next(name for name in ("postmaster_kills", "cuts", "worker_kills") if getattr(plan, name))
+
+
 def helpful(plans: list[Plan], goals: dict[str, int], tally: Tally) -> Iterator[Plan]:
-    """The plans in turn; once a goal is reached, only those that help with another. Each is played once at least."""
-    played: set[str] = set()
-    for plan in cycle(plans):
-        missing = [name for name, goal in goals.items() if tally.counts[name] < goal]
-        reachable = [name for name in missing if any(getattr(one, name) for one in plans)]
-        if not reachable and len(played) == len(plans):
+    """The plans in turn, each once at least; those whose goal is reached are left out until all goals are."""
+    reachable = {goal_of(plan) for plan in plans} - {None}
+    for turn in count():
+        for plan in plans:
+            goal = goal_of(plan)
+            if turn == 0 or goal is None or tally.counts[goal] < goals[goal]:
+                yield plan
+        if all(tally.counts[name] >= goals[name] for name in reachable if name is not None):
             return
-        if plan.name not in played or any(getattr(plan, name) for name in reachable):
-            played.add(plan.name)
-            yield plan
 
 
 async def run(options: argparse.Namespace, directory: Path) -> tuple[list[RoundReport], Tally]:
@@ -134,7 +148,7 @@ async def run(options: argparse.Namespace, directory: Path) -> tuple[list[RoundR
     screen = Screen(goals, tally)
     reports: list[RoundReport] = []
     end_s = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
-    with PostgresServer() as shared:
+    with PostgresServer(settings=SERVER_SETTINGS) as shared:
         for number, plan in enumerate(helpful(plans, goals, tally)):
             if time.monotonic() >= end_s:
                 break

@@ -64,7 +64,7 @@ async def _cut(stage: Stage) -> None:
     assert proxy is not None
     before = proxy.cuts.copy()
     while sum(proxy.cuts.values()) - sum(before.values()) < stage.plan.cuts:
-        await stage.pause(0.0, 0.06)
+        await stage.pause(0.0, 0.12)
         anywhere = stage.source.random() < ANYWHERE_SHARE
         moment = Moment.ANYWHERE if anywhere else stage.source.choice(AROUND_COMMIT)
         had = proxy.cuts[moment]
@@ -79,7 +79,7 @@ async def _terminate(stage: Stage) -> None:
     connection = await asyncpg.connect(server.dsn)
     try:
         while stage.counts["terminations"] < stage.plan.terminations:
-            await stage.pause(0.0, 0.1)
+            await stage.pause(0.0, 0.4)
             stage.count("terminations", await connection.fetchval(_TERMINATE, stage.source.randint(1, 3)))
     finally:
         await connection.close()
@@ -106,7 +106,7 @@ async def _fill(stage: Stage) -> None:
 async def _fail_over(stage: Stage) -> None:
     server, standby = stage.server, stage.standby
     assert server is not None and standby is not None
-    await answered(stage, 50)
+    await answered(stage, 100)
     await stage.pause(0.0, 0.5)
     await asyncio.to_thread(server.kill)
     await stage.pause(0.0, 0.3)

@@ -1,7 +1,8 @@
 """A shop's process under load, made to be killed.
 
-It tells when it is ready, which shoppers it has begun and finished, and every final answer that AegisPay gave it. What a
-shopper does follows from the seed and the shopper's number, so that a later life repeats the same requests under the same keys.
+It tells when it is ready, which shoppers it has begun and finished, and every final answer that AegisPay gave it. What
+a shopper does follows from the seed and the shopper's number, so that a later life repeats the same requests under the
+same keys.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from aegispay.storage import postgres_queries, schema, urls
 from aegispay.storage.factory import make_store, open_store
 from aegispay.storage.postgres import PostgresStore, _durability
 from aegispay.storage.postgres_connect import Dsn, at_open, translated
+from aegispay.storage.store import ClaimTaken
 from aegispay.testing.postgres import ExternalServer, PostgresServer
 from aegispay.testing.store_samples import SamplePayment
 
@@ -138,6 +139,25 @@ async def test_a_connection_cut_by_the_server_is_replaced(postgres_dsn: str) -> 
     assert await store.load(sample.id) == sample.payment
     await store.commit(sample.approve())
     assert await store.count_in_flight() == 0
+    await store.close()
+
+
+async def test_a_refusal_whose_reason_cannot_be_read_is_no_version_conflict(postgres_dsn: str) -> None:
+    """Its caller would take it for the last word; tried again, it is a claim that is taken, with an answer behind it."""
+    store = await open_store(postgres_dsn)
+    sample = SamplePayment()
+    write = sample.intent()
+    await store.commit(write)
+    name = urlsplit(postgres_dsn).path[1:]
+    watcher = await asyncpg.connect(changed(postgres_dsn, path="/postgres"))
+    # Writers have their connections; whoever asks for the reason needs a new one.
+    await watcher.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    with pytest.raises(StoreUnavailable, match="refused"):
+        await store.commit(write)
+    await watcher.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    with pytest.raises(ClaimTaken):
+        await store.commit(write)
+    await watcher.close()
     await store.close()
 
 

@@ -210,10 +210,12 @@ class PostgresStore:
                 if not held or held[0][0] != guard.fence:
                     return StaleFence(payment_id=payment_id)
             found = await self._fetch(sql.FIND_VERSION, payment_id[-32:])
-        except Exception as error:  # noqa: BLE001 - nothing was written, and that is what the caller must hear
-            return VersionConflict("the write was refused, and the reason could not be read.").with_traceback(
-                error.__traceback__
-            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, each caller hears the same word
+            # Not a version conflict: whoever tries the write again learns the reason, a claim that is taken for example.
+            return StoreUnavailable(
+                "the write was refused, and the database went away before it said why.",
+                hint="Nothing was written.",
+            ).with_traceback(error.__traceback__)
         version = found[0][0] if found else 0
         if cause is not None and version == write.expected_version:
             return translated(cause, self._dsn)

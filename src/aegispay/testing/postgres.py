@@ -262,7 +262,9 @@ class PostgresServer(_Databases):
         ]
         if self._wal_segment_mb is not None:
             command.append(f"--wal-segsize={self._wal_segment_mb}")
-        done = subprocess.run(command, capture_output=True, check=False, cwd="/", **run_as())  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, check=False, cwd="/", user=user_to_be(), group=user_to_be()
+        )
         if done.returncode:
             raise StoreUnavailable(f"initdb failed: {done.stderr.decode(errors='replace').strip()[-500:]}")
         secret.unlink()
@@ -297,7 +299,8 @@ class PostgresServer(_Databases):
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
-                **run_as(),
+                user=user_to_be(),
+                group=user_to_be(),
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -373,10 +376,9 @@ def as_nobody() -> list[str]:
     return [unshare, "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}", "--"] if unshare else []
 
 
-def run_as() -> dict[str, int | None]:
-    """The user and group for a child process, where there is no namespace to hide in."""
-    user = _NOBODY if os.geteuid() == 0 and not _unshare() else None
-    return {"user": user, "group": user}
+def user_to_be() -> int | None:
+    """The user and group for a server's processes, where there is no namespace to hide in."""
+    return _NOBODY if os.geteuid() == 0 and not _unshare() else None
 
 
 def _free_port() -> int:
@@ -415,7 +417,7 @@ async def _await_row(dsn: str, query: str, timeout_s: float) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         async with asyncio.timeout(timeout_s):
-            while not await connection.fetch(query):
+            while not await connection.fetch(query):  # noqa: ASYNC110 - the server sends no event
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise StoreUnavailable(f"after {timeout_s:g} s there was still no row for: {query}") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from aegispay.domain.errors import StoreUnavailable
-from aegispay.testing.postgres import PostgresServer, as_nobody, run_as
+from aegispay.testing.postgres import PostgresServer, as_nobody, user_to_be
 
 PROMOTE_TIMEOUT_S = 60
 
@@ -55,7 +55,9 @@ class StandbyServer(PostgresServer):
             "--checkpoint=fast",
             "--no-sync",
         ]
-        done = subprocess.run(command, capture_output=True, check=False, cwd="/", **run_as())  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, check=False, cwd="/", user=user_to_be(), group=user_to_be()
+        )
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()[-500:]
             raise StoreUnavailable(f"pg_basebackup failed: {said.replace(self._password, '***')}")
