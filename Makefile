@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test check bench model clean help
+.PHONY: demo test check bench model mutation clean help
 
 help:
 	@echo "make demo    payments through two PSPs with every kind of trouble, checked against the bank's books"
 	@echo "make test    the whole test suite"
 	@echo "make check   linters, formatters, type checkers and the import contract"
 	@echo "make model   the formal model, with all of its rules and without each (needs spin and gcc)"
+	@echo "make mutation  small changes to domain and orchestration, each of which some test must notice (about an hour)"
 	@echo "make bench   throughput and latency against pgbench on the same PostgreSQL"
 
 $(VENV)/.python:
@@ -53,6 +54,9 @@ bench: $(VENV)/.test
 
 model:
 	$(PYTHON) formal/check.py $(ARGS)
+
+mutation: $(VENV)/.test
+	nice -n 10 $(BIN)/python -m tests.mutation $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
