@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test check bench ambiguity model clean help soak
+.PHONY: demo test check bench ambiguity model clean help soak mutation
 
 help:
 	@echo "make demo    payments through two PSPs with every kind of trouble, checked against the bank's books"
@@ -13,6 +13,7 @@ help:
 	@echo "make ambiguity  writes docs/gateways/ambiguity.md anew: every operation, fault and PSP"
 	@echo "make model   the formal model, with all of its rules and without each (needs spin and gcc)"
 	@echo "make soak    thousands of real crashes: processes and servers killed, connections cut, disks full (ARGS='--minutes 30')"
+	@echo "make mutation  small changes to domain and orchestration, each of which some test must notice (about an hour)"
 	@echo "make bench   throughput and latency against pgbench on the same PostgreSQL"
 
 $(VENV)/.python:
@@ -61,6 +62,9 @@ model:
 
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.crash.soak $(ARGS)
+
+mutation: $(VENV)/.test
+	nice -n 10 $(BIN)/python -m tests.mutation $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Mutation testing: the code is changed in one small place, and some test must fail. `make mutation` runs it."""
