@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 .PHONY: demo test check bench ambiguity model clean help soak mutation
 
 help:
-	@echo "make demo    payments through two PSPs with every kind of trouble, checked against the bank's books"
+	@echo "make demo    payments through five PSPs with every kind of trouble, checked against the bank's books"
 	@echo "make test    the whole test suite"
 	@echo "make check   linters, formatters, type checkers and the import contract"
 	@echo "make ambiguity  writes docs/gateways/ambiguity.md anew: every operation, fault and PSP"

@@ -158,6 +158,7 @@ BUGS: dict[str, Planted] = {
         (
             Mutation(ENGINE + "send", "if not self.covers_call(row):", "if False:"),
             Mutation(DRIVER + "_send", "if engine.holds(row) and not", "if False and not"),
+            Mutation("gateways.permit:may_leave", "return holds is None or holds()", "return True"),
         ),
     ),
     "quiet_from_record": Planted(

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from aegispay.domain.outcomes import InDoubt, NotSent
 from aegispay.gateways.http import HttpReply, HttpRequest
+from aegispay.gateways.permit import may_leave
 from aegispay.sandbox.wire import Psp, Ticket, WireReply, WireRequest
 from aegispay.testing.simulation.faults import Faults
 from aegispay.testing.simulation.instance_ports import Ported
@@ -85,6 +86,8 @@ class Network:
         if left_s <= 0:
             # A sender that stalled looks at its deadline before it writes: the transport's promise.
             return NotSent(reason="timeout")
+        if not may_leave():
+            return NotSent(reason="too_late")
         if loop.time() < self.down_until_s.get(exchange.psp, 0.0) or faults.hit("connection_refused"):
             return NotSent(reason="connection_refused")
         connect_s = draw() * 0.05
