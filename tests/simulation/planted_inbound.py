@@ -48,19 +48,6 @@ INBOUND_BUGS: dict[str, Planted] = {
         "a notice that cannot be applied yet is dropped",
         (Mutation(INBOUND + "_handled", "if notice.tries >= _RETRY.attempts_max:", "if True:"),),
     ),
-    "own_refund_taken_for_a_stranger": Planted(
-        "news of a refund of ours is booked as one from the dashboard",
-        (
-            Mutation(
-                "orchestration.inbound:_operation_of",
-                "if operation.id == event.operation_id and _same_kind(operation, event):",
-                "if operation.kind is not OperationKind.REFUND and operation.id == event.operation_id:",
-            ),
-            Mutation(
-                "domain.decide:_external_refund", "if payment.reserved(OperationKind.REFUND):", "if False:"
-            ),
-        ),
-    ),
     "webhook_overrides_a_final_state": Planted(
         "the last webhook wins: what was approved is declined by an older notice, without a look",
         (
