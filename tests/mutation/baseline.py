@@ -17,8 +17,10 @@ SOURCES = ROOT / "src" / "aegispay"
 PACKAGES = ("domain", "orchestration")
 TESTS = (
     "tests/orchestration",
+    "tests/unit/test_config.py",
     "tests/unit/test_currency.py",
     "tests/unit/test_decide_exhaustive.py",
+    "tests/unit/test_documents.py",
     "tests/unit/test_domain_details.py",
     "tests/unit/test_domain_properties.py",
     "tests/unit/test_group_commit.py",
