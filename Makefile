@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 .PHONY: demo test check bench clean help
 
 help:
-	@echo "make demo    payments through two PSPs with every kind of trouble, checked against the bank's books"
+	@echo "make demo    payments through five PSPs with every kind of trouble, checked against the bank's books"
 	@echo "make test    the whole test suite"
 	@echo "make check   linters, formatters, type checkers and the import contract"
 	@echo "make bench   throughput and latency against pgbench on the same PostgreSQL"
