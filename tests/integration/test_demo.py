@@ -20,7 +20,8 @@ import pytest
 from aegispay.demo import DemoOptions, mixed, run, runner
 from aegispay.demo.doubt_scenarios import DOUBTFUL
 from aegispay.demo.scenarios import ORDINARY
-from aegispay.domain.errors import InvalidRequest
+from aegispay.demo.stage import Stage
+from aegispay.domain.errors import ConfigError, InvalidRequest
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, InDoubt, NotSent, Outcome
 from aegispay.gateways.gateway import Gateway, GatewayCall
@@ -93,6 +94,15 @@ def plant(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[GatewayCall, Outcome
     monkeypatch.setattr(Engine, "_perform", perform)
 
 
+def no_webhooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The PSPs keep them: with them, the library would find out by itself what it misunderstood, and mend it."""
+
+    async def nothing(_: Stage) -> None:
+        pass
+
+    monkeypatch.setattr(Stage, "send_webhooks", nothing)
+
+
 def test_failover_on_a_timeout_is_found_out_as_charged_twice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,7 +143,10 @@ def test_an_approval_that_is_taken_for_a_refusal_is_found_out_as_not_recorded(
         return outcome
 
     plant(monkeypatch, spoil)
+    no_webhooks(monkeypatch)
     monkeypatch.setattr(runner, "SCENARIOS", ORDINARY[:1])
+    monkeypatch.setattr(runner, "DRAIN_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(runner, "SETTINGS", msgspec.structs.replace(runner.SETTINGS, answer_timeout_s=1.0))
     status, found = demo(capsys)
     assert status == 1
     assert found["charged_unrecorded"] > 0
@@ -235,11 +248,18 @@ def test_a_broken_promise_is_said_in_the_last_lines(
             Declined(category=DeclineCategory.HARD, code="no") if isinstance(outcome, Approved) else outcome
         ),
     )
+    no_webhooks(monkeypatch)
     monkeypatch.setattr(runner, "SCENARIOS", ORDINARY[:1])
     assert run(DemoOptions(seed=SEED, payments=0)) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("BROKEN Plain charges")
     assert lines[-2].startswith("A PROMISE WAS BROKEN: 0 charged twice, 5 charged and not recorded")
+
+
+def test_a_missing_package_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="cryptography"):
+        run(DemoOptions(payments=0))
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

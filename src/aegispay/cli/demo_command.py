@@ -23,14 +23,15 @@ def _demo(
     ] = None,
     payments: Annotated[
         int, typer.Option("--payments", metavar="N", help="Mixed payments under random faults.")
-    ] = 2000,
+    ] = 1000,
     keep: Annotated[
         str | None, typer.Option("--keep", metavar="DIR", help="Keep the databases there to look at.")
     ] = None,
 ) -> int:
-    """Watch payments go through two PSPs with declines, time-outs, crashes and duplicate clicks.
+    """Watch payments go through five PSPs with declines, time-outs, crashes, duplicate clicks and webhooks.
 
-    Each is checked against the bank's own books. Ends with 1 if any promise was broken.
+    The PSPs (Stripe, Razorpay, PayPal, Braintree, Adyen) are the sandbox's, on loopback, in a process of their own.
+    Every payment is checked against the bank's own books. Ends with 1 if any promise was broken.
     """
     if not 0 <= payments <= PAYMENTS_MAX:
         raise InvalidRequest(f"--payments is 0 to {PAYMENTS_MAX}, not {payments}.")

@@ -1,4 +1,4 @@
-"""`aegispay demo`: payments through two PSPs with every kind of trouble, each checked against the bank's own books.
+"""`aegispay demo`: payments through five PSPs with every kind of trouble, each checked against the bank's own books.
 
 It uses the library as any shop would: nothing here reaches behind the public face of AegisPay.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -13,11 +12,14 @@ from aegispay.domain.events import (
     OperationDeclined,
     OperationInDoubt,
     OperationNotSent,
+    OperationRequiresAction,
     OperationStarted,
 )
 from aegispay.domain.outcomes import Evidence
 from aegispay.domain.payment import Payment
 from aegispay.sandbox.courier import CourierReport
+
+PAYER = "payer"
 
 
 class PspRow(msgspec.Struct, kw_only=True):
@@ -32,10 +34,14 @@ class PspRow(msgspec.Struct, kw_only=True):
     doubts: int = 0
     """Operations of which nobody could tell, for a while, what had become of them."""
     resolved: dict[str, int] = msgspec.field(default_factory=dict)
-    """How those ended, by the kind of evidence."""
+    """How those ended, by the kind of evidence; or `payer`: it turned out that the payer must act."""
     told_by_webhook: int = 0
     """Operations, in doubt or pending, whose outcome came by webhook."""
     webhooks: CourierReport = msgspec.field(default_factory=CourierReport)
+
+    def count(self, how: str) -> None:
+        """One more doubt has ended."""
+        self.resolved[how] = self.resolved.get(how, 0) + 1
 
     @property
     def resolved_sum(self) -> int:
@@ -67,4 +73,7 @@ class Ledger:
                 row.told_by_webhook += data.evidence is Evidence.WEBHOOK
                 if data.operation_id in doubted:
                     doubted.discard(data.operation_id)
-                    row.resolved = dict(Counter(row.resolved) + Counter([data.evidence.value]))
+                    row.count(data.evidence.value)
+            elif isinstance(data, OperationRequiresAction) and data.operation_id in doubted:
+                doubted.discard(data.operation_id)
+                self.rows[gateways[data.operation_id]].count(PAYER)

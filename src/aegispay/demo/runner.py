@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from aegispay.app import AegisPay
@@ -23,7 +24,7 @@ from aegispay.demo.report import Report
 from aegispay.demo.scenarios import CONCURRENT, ORDINARY
 from aegispay.demo.screen import Screen, screen
 from aegispay.demo.stage import Case, Row, Scenario, Stage, until
-from aegispay.domain.errors import InvalidRequest
+from aegispay.domain.errors import ConfigError, InvalidRequest
 from aegispay.domain.payment import OperationStatus, Payment
 from aegispay.domain.states import PaymentState
 from aegispay.sandbox.adapters import FIVE, MORE, five_gateways
@@ -42,8 +43,13 @@ SIGTERM_STATUS = 128 + signal.SIGTERM
 def run(options: DemoOptions) -> int:
     """Runs the demo. Returns 0 where every promise was kept, else 1.
 
-    Raises `InvalidRequest` for a `keep` that will not do.
+    Raises `InvalidRequest` for a `keep` that will not do, and `ConfigError` where a package is missing.
     """
+    if find_spec("cryptography") is None:
+        raise ConfigError(
+            "the demo's PayPal signs its webhooks with the package cryptography.",
+            hint="Install aegispay[paypal], or aegispay[all].",
+        )
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     view = screen(options.json)
     with _ended_by_sigterm(), _directory(options.keep) as directory, _log(directory):
@@ -125,7 +131,7 @@ async def _psps(stage: Stage, ours: list[Payment], faults: dict[str, dict[str, i
     webhooks = await asyncio.to_thread(stage.sandbox.webhooks)
     for name, row in ledger.rows.items():
         row.faults = sum(faults[name].values())
-        row.webhooks = webhooks[name]
+        row.webhooks = webhooks.get(name, row.webhooks)
     return ledger.rows
 
 

@@ -282,7 +282,11 @@ class Customer:
             return {}
         loop: Any = asyncio.get_running_loop()
         if draw < 0.7:
-            return side.authenticate(payment, draw < 0.6)
+            passes = draw < 0.6
+            if not passes and draw < 0.65:
+                # Whose try has failed tries again, where the PSP lets them.
+                loop.outside_at(loop.time() + 2.0 * self._random.random(), side.authenticate, payment, True)
+            return side.authenticate(payment, passes)
         # On another device: whoever comes back meanwhile brings nothing.
         loop.outside_at(loop.time() + self._random.random() * 2.0, side.authenticate, payment, draw < 0.9)
         return {}
