@@ -229,9 +229,10 @@ def test_plain_lines_end_with_the_verdict_and_the_way_to_run_it_again(
         "ok     Plain charges: one each through stripe, razorpay, paypal, braintree, adyen"
     )
     assert "| bank: 5 x 100.00 USD | recorded: 5 x succeeded, 100.00 USD" in lines[1]
-    table = lines[next(index for index, line in enumerate(lines) if line.startswith("At each PSP")) :][:6]
+    table = lines[next(index for index, line in enumerate(lines) if line.startswith("PSP ")) :][:6]
     assert [line.split()[0] for line in table[1:]] == list(FIVE)
-    assert len({len(line) for line in table}) == 1
+    assert {len(line) for line in table} == {len(table[0])}
+    assert max(len(line) for line in table) <= 80
     assert lines[-2].startswith("Every promise was kept: 16 payments")
     assert lines[-1] == f"To run it again: aegispay demo --seed {SEED} --payments 10"
     assert {"payments.db", "bank.db"} <= {path.name for path in books.iterdir()}

@@ -14,7 +14,7 @@ from aegispay.domain.money import Money
 from aegispay.domain.outcomes import Approved
 from aegispay.gateways.gateway import Gateway, GatewayCall
 from aegispay.ports import SystemClock
-from aegispay.sandbox.courier import Courier
+from aegispay.sandbox.courier import AT_ONCE, Courier
 from aegispay.sandbox.face import bind
 from aegispay.sandbox.process import SandboxProcess
 from aegispay.sandbox.webhooks import Notice, NoticeFault, NoticePlan, Outbox
@@ -31,10 +31,15 @@ class Shop:
         self.bodies: list[bytes] = []
         self.statuses: list[int] = []
         self.careless = False
+        self.inside = 0
+        self.open = asyncio.Event()
+        self.open.set()
         self.url = ""
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         body = await request.read()
+        self.inside += 1
+        await self.open.wait()
         if body.endswith(b"genuine: 0") and not self.careless:
             return web.Response(status=400)
         self.bodies.append(body)
@@ -124,6 +129,30 @@ async def test_many_are_on_their_way_at_once_and_each_arrives_once(shop: Shop) -
     await courier.stop()
     assert sorted(shop.bodies) == sorted(note(number).body for number in range(50))
     assert shop.bodies != [note(number).body for number in range(50)]
+
+
+async def test_stopping_waits_for_what_is_on_its_way_unless_told_not_to(shop: Shop) -> None:
+    outbox = Outbox()
+    courier = Courier(outbox, SystemClock())
+    for number in range(2 * AT_ONCE):
+        outbox.add(note(number))
+    shop.open.clear()
+    courier.start(shop.url, NoticePlan())
+    await until(lambda: shop.inside == AT_ONCE)
+    stopping = asyncio.ensure_future(courier.stop())
+    await asyncio.sleep(0)
+    assert not stopping.done()
+    assert courier.status().waiting == 2 * AT_ONCE
+    shop.open.set()
+    await stopping
+    assert courier.status().notices == 2 * AT_ONCE
+    shop.open.clear()
+    outbox.add(note(50))
+    courier.start(shop.url, NoticePlan())
+    await until(lambda: shop.inside == 2 * AT_ONCE + 1)
+    await courier.stop(finish=False)
+    assert courier.report.sent == 2 * AT_ONCE
+    shop.open.set()
 
 
 def charge(gateway: Gateway, number: int) -> GatewayCall:

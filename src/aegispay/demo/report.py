@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -84,6 +85,14 @@ class Report(msgspec.Struct, kw_only=True):
     def faults_struck(self) -> int:
         return sum(sum(kinds.values()) for kinds in self.faults.values())
 
+    def faults_by_kind(self) -> dict[str, int]:
+        """The faults that struck, over all PSPs."""
+        return dict(sorted(sum((Counter(kinds) for kinds in self.faults.values()), Counter()).items()))
+
+    @property
+    def webhooks_taken(self) -> int:
+        return sum(row.webhooks.notices for row in self.psps.values())
+
     def to_json(self) -> bytes:
         found: dict[str, Any] = msgspec.to_builtins(self)
         found["ok"] = self.ok
@@ -116,8 +125,9 @@ class Report(msgspec.Struct, kw_only=True):
         """One line that says whether any promise broke."""
         if self.ok:
             return (
-                f"Every promise was kept: {self.payments:,} payments, {self.faults_struck:,} faults, nobody"
-                f" charged twice, nothing lost, no doubt left, in {self.elapsed_s:.0f} s. Seed {self.seed}."
+                f"Every promise was kept: {self.payments:,} payments, {self.faults_struck:,} faults,"
+                f" {self.webhooks_taken:,} webhooks, nobody charged twice, nothing lost, no doubt left,"
+                f" in {self.elapsed_s:.0f} s. Seed {self.seed}."
             )
         return (
             f"A PROMISE WAS BROKEN: {self.charged_twice} charged twice, {self.charged_unrecorded} charged and not"

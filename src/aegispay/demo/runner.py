@@ -101,12 +101,12 @@ async def _played(
     await asyncio.to_thread(sandbox.set_faults, mixed.fault_plan(seed))
     note = "Mixed payments under random faults"
     troubles = await mixed.shop(pay, seed, payments, lambda done: view.progress(done, payments, note))
-    view.scenario("The faults stop; recovery and the last webhooks finish what is open")
+    view.phase("The faults stop; recovery and the last webhooks finish what is open")
     await asyncio.to_thread(sandbox.clear_faults)
     await asyncio.to_thread(sandbox.settle)
     await _drain(stage)
     await stage.hold_webhooks()
-    view.scenario("Comparing our books with the bank's")
+    view.phase("Comparing our books with the bank's")
     ours = await _all_payments(pay)
     found = await asyncio.to_thread(audit, sandbox.bank, ours)
     faults = {name: kinds for name, kinds in sandbox.faults_fired().items() if name in FIVE}

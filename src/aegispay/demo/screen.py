@@ -19,7 +19,7 @@ class Screen:
 
     def __init__(self) -> None:
         self._out = sys.stdout
-        self._next_line = 0
+        self._next_line = 1
 
     def begin(self, seed: int, payments: int) -> None:
         """The run starts."""
@@ -39,6 +39,10 @@ class Screen:
     def scenario(self, name: str) -> None:
         """A scenario begins."""
 
+    def phase(self, name: str) -> None:
+        """Something begins that takes a moment and is no scenario."""
+        self.say(f"{name} ...")
+
     def row(self, row: Row) -> None:
         """A scenario ended."""
         mark = "ok    " if row.ok else "BROKEN"
@@ -48,9 +52,9 @@ class Screen:
 
     def progress(self, done: int, total: int, note: str) -> None:
         """So many mixed payments are through."""
-        if done >= self._next_line:
+        if done >= self._next_line or done == total:
             self.say(f"{note}: {done} of {total}")
-            self._next_line = done + max(1, total // PROGRESS_LINES)
+            self._next_line += max(1, total // PROGRESS_LINES)
 
     def report(self, report: Report) -> None:
         """Everything at the end; the last line is the verdict."""
@@ -62,6 +66,7 @@ class Screen:
             self.say(f"  {'ok    ' if row.equal else 'DIFFER'} {bank} | {ours}{reversed_too}")
         for line in psp_lines(report):
             self.say(line)
+        self.say(f"Faults: {', '.join(f'{kind} {count}' for kind, count in report.faults_by_kind().items())}")
         broken = report.broken()
         for line in broken[:BROKEN_SHOWN_MAX]:
             self.say(f"  ! {line}")
@@ -121,6 +126,9 @@ class Live(Screen):
     def scenario(self, name: str) -> None:
         self._progress.update(self._task, description=name)
 
+    def phase(self, name: str) -> None:
+        self.scenario(name)
+
     def row(self, row: Row) -> None:
         from rich.markup import escape
 
@@ -159,7 +167,7 @@ def screen(json: bool) -> Screen:
 
 
 def psp_lines(report: Report) -> list[str]:
-    """A line of headings and one row for each PSP."""
+    """A line of headings, one row for each PSP, and what the headings mean; narrow enough for 80 columns."""
     rows: list[tuple[str, ...]] = [_PSP_HEADINGS]
     for name, row in report.psps.items():
         ended = [row.resolved.get(kind, 0) for kind in ("resend", "lookup", "webhook")]
@@ -176,33 +184,36 @@ def psp_lines(report: Report) -> list[str]:
             webhooks.forged - webhooks.forged_taken,
             row.told_by_webhook,
         )
-        rows.append((name, *(f"{number:,}" for number in numbers)))
+        rows.append((name, *(str(number) for number in numbers)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(_PSP_HEADINGS))]
-    return [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
+    table = [
+        " ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]
+    return [*table, *_PSP_LEGEND]
 
 
 _PSP_HEADINGS = (
-    "At each PSP",
+    "PSP",
     "paid",
-    "operations",
+    "ops",
     "faults",
-    "in doubt",
-    "resolved: resend",
-    "look-up",
-    "webhook",
-    "other",
-    "webhooks taken",
+    "doubts",
+    "resend",
+    "lookup",
+    "hook",
+    "else",
+    "hooks",
     "again",
-    "forged, refused",
-    "outcomes told",
+    "forged",
+    "told",
+)
+_PSP_LEGEND = (
+    "  paid: payments; ops: operations; doubts: how many, and what ended each",
+    "  hooks: webhooks taken, taken again, forged (refused); told: outcomes known by one",
 )
 
 
