@@ -130,10 +130,15 @@ class Fleet:
 
     async def _serve(self, shoppers: list[int]) -> None:
         life = self._begin(replace(self._order, shoppers=shoppers, next_shopper=None), kill=False)
-        await self._ended(life)
+        try:
+            await self._ended(life)
+        except TimeoutError:
+            self._kill(life.order.life)
+            await life.ended
         if not life.drained:
             self.violations.append(
-                f"something is stuck: the last worker ended with {life.ended.result()}, see {self._log_path}"
+                f"something is stuck: the last worker ended with {life.ended.result()}, with {len(life.open)} "
+                f"shoppers unserved; see {self._log_path}"
             )
 
     async def _ended(self, *lives: _Life) -> None:

@@ -26,7 +26,8 @@ from tests.crash.verdict import Verdict, judge
 LOOKUP_QUIET_S = 1.0
 LATE_S = 0.6
 FAULT_SHARE = 0.08
-SQLITE_DISK_MB = 12
+SQLITE_DISK_MB = 48
+"""The write-ahead log alone takes 16 before it is copied into the file."""
 POSTGRES_DISK_MB = 96
 SERVER_SETTINGS = {"recovery_init_sync_method": "syncfs"}
 """A killed server begins again in a quarter of a second, where syncing each file by itself would take it several."""

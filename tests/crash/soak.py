@@ -156,8 +156,6 @@ async def run(options: argparse.Namespace, directory: Path) -> tuple[list[RoundR
             report = await play(plan, (seed + number) % SEEDS, directory / f"round-{number}", tally, shared)
             reports.append(report)
             screen.line(told(number, report))
-            if not report.ok:
-                break
     return reports, tally
 
 

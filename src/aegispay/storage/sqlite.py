@@ -220,7 +220,7 @@ class SqliteStore:
         if writer is None:
             raise NotRunning("the store is not open.")
         try:
-            return await self._on_writer.run(lambda: function(writer))
+            return await self._on_writer.run(lambda: sqlite_writer.run(writer, function))
         except sqlite3.Error as error:
             raise translated(error, self._path) from error
 

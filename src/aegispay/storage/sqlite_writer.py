@@ -6,7 +6,8 @@ It knows tables and transactions, and nothing of asyncio. All of SQLite's writin
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from aegispay.domain.errors import (
     AegisPayError,
@@ -21,6 +22,8 @@ from aegispay.domain.payment import encode_payment
 from aegispay.storage.group_commit import BatchRefused
 from aegispay.storage.rows import make_claim, make_in_flight
 from aegispay.storage.store import Claim, ClaimTaken, InFlight, Write
+
+_T = TypeVar("_T")
 
 BUSY_TIMEOUT_MS = 5_000
 BUSY_TRIES_MAX = 3
@@ -183,6 +186,28 @@ def roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
+def reuse_log(connection: sqlite3.Connection, error: sqlite3.Error) -> None:
+    """After a full disk: copies the log into the file, so that the next write begins at the log's start.
+
+    SQLite does so by itself only after a commit that worked, and where the log has taken the last byte none does any more.
+    """
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
+        return
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    except sqlite3.Error:
+        pass  # The file has to grow for it: then only somebody who frees some space can help.
+
+
+def run(connection: sqlite3.Connection, function: Callable[[sqlite3.Connection], _T]) -> _T:
+    """Runs what writes by itself, a lease for example."""
+    try:
+        return function(connection)
+    except sqlite3.Error as error:
+        reuse_log(connection, error)
+        raise
+
+
 def apply(connection: sqlite3.Connection, rows: list[Row], path: str) -> list[Exception | None]:
     """Writes the rows whose conditions hold, in one transaction; the others get their own errors."""
     try:
@@ -206,6 +231,7 @@ def apply(connection: sqlite3.Connection, rows: list[Row], path: str) -> list[Ex
         ) from error
     except sqlite3.Error as error:
         roll_back(connection)
+        reuse_log(connection, error)
         raise translated(error, path) from error
     except BaseException:
         roll_back(connection)
