@@ -1,4 +1,4 @@
-"""What stands in rows and what callers rely on, to the letter: names on the wire, defaults, and that nothing changes in place."""
+"""What rows and callers rely on to the letter: names on the wire, defaults, limits, and that nothing changes in place."""
 
 from __future__ import annotations
 
