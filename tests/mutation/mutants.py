@@ -1,6 +1,7 @@
 """Which small changes are made to a module, one at a time. Pure: from source text to changed syntax trees, in a fixed order.
 
-Left alone is what only people read (docstrings, annotations, log calls, the words of errors) and hints to the garbage collector.
+Left alone is what only people read (docstrings, annotations, log calls, the words of errors), and hints to the garbage
+collector.
 """
 
 from __future__ import annotations

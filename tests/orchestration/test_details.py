@@ -16,7 +16,7 @@ from aegispay.gateways.gateway import Found, GatewayCall, Lookup, NotFound
 from aegispay.orchestration.inbound import KEPT_S
 from aegispay.storage.store import Purpose
 from aegispay.testing.instant_gateway import InstantGateway, hang, request_lost
-from tests.orchestration.harness import DAY_S, World
+from tests.orchestration.harness import DAY_S, Death, World
 from tests.orchestration.test_inbound import charged, in_doubt, news, silent, tell
 
 USD100 = Money(100_00, "USD")
@@ -116,3 +116,27 @@ async def test_evidence_is_sought_soon_and_then_less_and_less_often(make_world: 
     gaps_s = [after - before for before, after in itertools.pairwise([began_s, *looks])]
     assert 0.05 <= gaps_s[0] <= 0.1
     assert len(gaps_s) == 3 and all(gap_s == pytest.approx(2.0, abs=0.01) for gap_s in gaps_s[1:])
+
+
+class Counting(Death):
+    """Nobody dies; loads are counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads = 0
+
+    async def step(self, where: str) -> None:
+        self.loads += where == "before load"
+
+
+async def test_who_waits_for_another_instances_answer_asks_less_and_less_often(make_world: Make) -> None:
+    world = make_world()
+    first, counting = await world.instance(), Counting()
+    second = await world.instance(counting)
+    world.gateways[0].faults.append(hang)
+    serving = asyncio.ensure_future(first.charge(USD100, "tok_ok", idempotency_key="k", timeout_s=1))
+    await asyncio.sleep(0.01)
+    answer = await second.charge(USD100, "tok_ok", idempotency_key="k", timeout_s=1.9)
+    assert answer.is_pending()
+    assert 3 <= counting.loads <= 12
+    await serving
