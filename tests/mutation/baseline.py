@@ -27,6 +27,7 @@ TESTS = (
     "tests/unit/test_ids.py",
     "tests/unit/test_methods.py",
     "tests/unit/test_money.py",
+    "tests/unit/test_request_limits.py",
     "tests/unit/test_states.py",
     "tests/unit/test_upcast.py",
 )

@@ -1,6 +1,7 @@
 """Which small changes are made to a module, one at a time. Pure: from source text to changed syntax trees, in a fixed order.
 
-Left alone is what only people read: docstrings, annotations, log calls, the words of errors.
+Left alone is what only people read (docstrings, annotations, log calls, the words of errors), and hints to the garbage
+collector.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _SWAPS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Mod: (ast.Mult,),
     ast.Pow: (ast.Mult,),
 }
+LARGE = 1_000
+"""One more of so many would make no difference that matters; such a number is doubled."""
 _WORDS = frozenset({"message", "hint"})
 """Keyword arguments that hold words for people."""
 _SKIPPED_FIELDS = frozenset(
@@ -117,6 +120,8 @@ def _left_alone(node: ast.AST) -> bool:
             and isinstance(call.func.value, ast.Name)
             and call.func.value.id == "logger"
         )
+    if isinstance(node, ast.keyword):
+        return node.arg == "gc"
     if isinstance(node, ast.Assign):
         names = [target.id for target in node.targets if isinstance(target, ast.Name)]
         return names in (["__all__"], ["__slots__"], ["logger"])
@@ -173,7 +178,7 @@ def _constants(value: Any, words: bool) -> Iterator[tuple[str, ast.AST]]:
     if isinstance(value, bool):
         yield "constant", ast.Constant(not value)
     elif isinstance(value, int | float):
-        yield "constant", ast.Constant(value + 1)
+        yield "constant", ast.Constant(value + 1 if value < LARGE else value * 2)
     elif isinstance(value, str) and not words:
         yield "constant", ast.Constant(value + "~" if value else "~")
 

@@ -1,8 +1,9 @@
-"""What stands in rows and what callers rely on, to the letter: names on the wire, defaults, and that nothing changes in place."""
+"""What rows and callers rely on to the letter: names on the wire, defaults, limits, and that nothing changes in place."""
 
 from __future__ import annotations
 
 import inspect
+from enum import StrEnum
 from importlib import import_module
 
 import msgspec
@@ -184,3 +185,22 @@ def test_captures_add_up() -> None:
     )
     payment = lived(*life, ends(2, approved(60)), mode=CaptureMode.MANUAL).payment
     assert (payment.captured_minor, payment.released_minor) == (AMOUNT, 0)
+
+
+NAMES = {
+    ev.CaptureMode: "automatic manual",
+    ev.OperationKind: "authorize charge confirm capture void refund",
+    DeclineCategory: "soft hard fraud authentication_required invalid",
+    Evidence: "reply resend lookup cancel webhook settlement person",
+    ActionType: "redirect otp sdk",
+}
+
+
+@pytest.mark.parametrize("names", NAMES, ids=lambda one: one.__name__)
+def test_a_name_that_stands_in_rows_stays(names: type[StrEnum]) -> None:
+    assert {one.value for one in names} == set(NAMES[names].split())
+
+
+@pytest.mark.parametrize("data", list(ev.TYPE_OF), ids=lambda one: one.__name__)
+def test_an_event_is_stored_without_what_is_as_usual(data: type[msgspec.Struct]) -> None:
+    assert data.__struct_config__.omit_defaults and data.__struct_config__.tag == ev.TYPE_OF[data]
