@@ -49,7 +49,8 @@ def be_born(order: Order) -> int:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.close(0)
+        # Not closed: the next file that is opened would be number 0, which uvloop rightly refuses to close.
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         worker.run(order)
         status = 0
     except BaseException:

@@ -153,7 +153,7 @@ async def run(options: argparse.Namespace, directory: Path) -> tuple[list[RoundR
             if time.monotonic() >= end_s:
                 break
             screen.playing = plan.name
-            report = await play(plan, (seed + number) % SEEDS, directory / f"round-{number}", tally, shared)
+            report = await play(plan, (seed + number) % SEEDS, directory / f"{seed}-{number}", tally, shared)
             reports.append(report)
             screen.line(told(number, report))
     return reports, tally
