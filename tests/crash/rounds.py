@@ -182,6 +182,8 @@ async def play(
     source = random.Random(f"{seed}:{plan.name}")
     begin_s = time.monotonic()
     directory.mkdir(parents=True, exist_ok=True)
+    if (directory / "bank.db").exists():
+        raise FileExistsError(f"{directory} holds another round's books")
     settings = SandboxSettings(lookup_quiet_s=LOOKUP_QUIET_S)
     async with (
         SandboxProcess(directory / "bank.db", synchronous="NORMAL", settings=settings) as bank,

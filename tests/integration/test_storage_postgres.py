@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from aegispay.domain.errors import (
 )
 from aegispay.domain.evolve import fold
 from aegispay.domain.payment import encode_payment
-from aegispay.storage import postgres_queries, schema, urls
+from aegispay.storage import postgres_connect, postgres_queries, schema, urls
 from aegispay.storage.factory import make_store, open_store
 from aegispay.storage.postgres import PostgresStore, _durability
 from aegispay.storage.postgres_connect import Dsn, at_open, translated
@@ -387,6 +389,28 @@ async def test_the_host_that_takes_writes_is_found_among_several(postgres_dsn: s
     sample = SamplePayment()
     await store.commit(sample.intent())
     await store.close()
+
+
+async def test_a_host_that_is_frozen_does_not_keep_the_next_from_being_asked(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine takes the connection and never says a word; who opens the store has patience for one host at a time."""
+    monkeypatch.setattr(postgres_connect, "CONNECT_TIMEOUT_S", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        user, _, place = urlsplit(postgres_dsn).netloc.rpartition("@")
+        hosts = f"{user}@127.0.0.1:{frozen.getsockname()[1]},{place}"
+        store = await open_store(changed(postgres_dsn, netloc=hosts))
+        sample = SamplePayment()
+        await store.commit(sample.intent())
+        assert await store.load(sample.id) == sample.payment
+        frozen.setblocking(False)
+        knocks = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                frozen.accept()[0].close()
+                knocks += 1
+        assert knocks == 1, "a host that did not answer was asked first again"
+        await store.close()
 
 
 async def test_a_server_that_takes_no_writes_is_named_as_such(postgres_dsn: str) -> None:

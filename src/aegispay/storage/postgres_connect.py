@@ -42,19 +42,40 @@ class Dsn:
     def __init__(self, dsn: str):
         if not isinstance(dsn, str) or not urls.is_postgres(dsn):
             raise ConfigError("the PostgreSQL DSN is not valid.", hint=urls.HINT)
-        self._dsn = dsn
+        self._hosts = urls.each_host(dsn)
+        """The DSN for each host, the one that took our last connection first."""
         self.shown = urls.shown(dsn)
         # Of several hosts, and after a failover, only the one that takes writes will do.
         self._attributes = None if "target_session_attrs" in dsn else "read-write"
 
-    async def connect(self, *, command_timeout_s: float | None = None) -> Any:
-        return await _asyncpg().connect(
-            self._dsn,
+    async def connect(self, *, command_timeout_s: float | None = None, **more: Any) -> Any:
+        """A connection to the first host that takes it.
+
+        Each host has the whole timeout to itself. asyncpg has one for all: there, a primary whose machine is frozen or cut
+        off, and refuses nothing, would use it up, and its standby would never be asked.
+        """
+        *others, last = list(self._hosts)
+        for host in others:
+            try:
+                return await self._connect_to(host, command_timeout_s, more)
+            except Exception as error:
+                if not _next_may_do(error):
+                    raise
+        return await self._connect_to(last, command_timeout_s, more)
+
+    async def _connect_to(self, host: str, command_timeout_s: float | None, more: dict[str, Any]) -> Any:
+        connection = await _asyncpg().connect(
+            host,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=command_timeout_s,
             target_session_attrs=self._attributes,
             server_settings={"application_name": "aegispay"},
+            **more,
         )
+        if host != self._hosts[0]:
+            self._hosts.remove(host)
+            self._hosts.insert(0, host)
+        return connection
 
     async def connect_first(self, *, command_timeout_s: float | None = None) -> Any:
         """Connects when a store opens: what fails now is more likely the configuration."""
@@ -71,15 +92,11 @@ class Dsn:
         return connection
 
     async def pool(self, *, max_size: int, command_timeout_s: float) -> Any:
+        async def connect(_: str, **more: Any) -> Any:
+            return await self.connect(command_timeout_s=command_timeout_s, **more)
+
         return await _asyncpg().create_pool(
-            self._dsn,
-            min_size=0,
-            max_size=max_size,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=command_timeout_s,
-            target_session_attrs=self._attributes,
-            server_settings={"application_name": "aegispay"},
-            reset=_no_reset,
+            self._hosts[0], min_size=0, max_size=max_size, connect=connect, reset=_no_reset
         )
 
     async def migrate(self) -> list[str]:
@@ -146,6 +163,12 @@ def connection_lost(error: BaseException) -> bool:
     if isinstance(error, OSError | TimeoutError) or _state(error).startswith(_LOST):
         return True
     return isinstance(error, _asyncpg().InterfaceError) and not _state(error)
+
+
+def _next_may_do(error: Exception) -> bool:
+    """Whether another host of the same cluster may do what this one did not."""
+    not_this = _asyncpg().TargetServerAttributeNotMatched
+    return isinstance(error, not_this) or connection_lost(error)
 
 
 def refused_whole(error: BaseException) -> bool:

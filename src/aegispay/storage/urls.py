@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from aegispay.domain.errors import ConfigError
 
@@ -13,6 +13,18 @@ HINT = "Use sqlite:///path/to/file.db, sqlite://:memory: or postgresql://user@ho
 
 def is_postgres(url: str) -> bool:
     return url.startswith(("postgresql://", "postgres://"))
+
+
+def each_host(dsn: str) -> list[str]:
+    """The PostgreSQL DSN once for each of its hosts, in order; hosts that stand in its query stay together."""
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        return [dsn]  # Whoever connects with it says what is wrong.
+    user, at, hosts = parts.netloc.rpartition("@")
+    if "," not in hosts:
+        return [dsn]
+    return [urlunsplit(parts._replace(netloc=f"{user}{at}{host}")) for host in hosts.split(",")]
 
 
 def sqlite_path(url: str) -> str:
