@@ -69,7 +69,9 @@ def chosen_tests(mutant: Mutant, baseline: dict[str, Any]) -> tuple[list[str], f
     return tests, total_s
 
 
-def trials(sample: list[Mutant | None], baseline: dict[str, Any], jobs: int) -> list[Verdict]:
+def trials(
+    sample: list[Mutant | None], baseline: dict[str, Any], jobs: int, keep: Path | None
+) -> list[Verdict]:
     """Tries each in a process of its own, `jobs` at a time. None is the code as it is, which must survive."""
     waiting, running = list(reversed(sample)), {}
     verdicts: list[Verdict] = []
@@ -96,6 +98,9 @@ def trials(sample: list[Mutant | None], baseline: dict[str, Any], jobs: int) -> 
                 raise SystemExit(f"the code as it is does not pass: {fate}")
             continue
         verdicts.append(Verdict(mutant, fate))
+        if keep is not None:
+            with keep.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([identity(mutant), mutant.number, fate]) + "\n")
         if fate != "killed":
             say(
                 f"{fate:<9} {mutant.module}:{mutant.line} #{mutant.number} {mutant.before}  ->  {mutant.after}"
@@ -104,6 +109,18 @@ def trials(sample: list[Mutant | None], baseline: dict[str, Any], jobs: int) -> 
             alive = sum(1 for one in verdicts if one.fate == "survived")
             say(f"{len(verdicts)} of {len(sample) - 1}: {alive} survived")
     return verdicts
+
+
+def kept(path: Path | None, sample: list[Mutant]) -> list[Verdict]:
+    """What an earlier run with the same file came to: a search of an hour may be broken off and go on."""
+    if path is None or not path.exists():
+        return []
+    fates: dict[tuple[str, int], str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, number, fate = json.loads(line)
+        fates[name, number] = fate
+    named = [(one, (identity(one), one.number)) for one in sample]
+    return [Verdict(one, fates[key]) for one, key in named if key in fates]
 
 
 def say(text: str) -> None:
@@ -190,7 +207,9 @@ def main(arguments: list[str]) -> int:
     known = json.loads((HERE / "equivalent.json").read_text(encoding="utf-8"))
     for name in sorted(set(known) - {identity(one) for one in everything}):
         say(f"no longer in the code, take it out of equivalent.json: {name}")
-    verdicts = trials([None, *sample], baseline, options.jobs)
+    done = kept(options.keep, sample)
+    left = [one for one in sample if one not in {verdict.mutant for verdict in done}]
+    verdicts = done + trials([None, *left], baseline, options.jobs, options.keep)
     result = score(verdicts, len(everything), options.seed, (time.monotonic() - began_s) / 60)
     if not options.again:
         options.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

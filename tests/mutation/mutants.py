@@ -148,7 +148,7 @@ def _replacements(node: ast.AST, place: _Place, words: bool) -> Iterator[tuple[s
         yield from _swapped(node)
     elif isinstance(node, ast.Constant):
         yield from _constants(node.value, words)
-    elif isinstance(node, ast.Return) and node.value is not None and not _is_none(node.value):
+    elif isinstance(node, ast.Return) and node.value is not None and not _is_no(node.value):
         yield "return", ast.Return(ast.Constant(None))
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         yield "not", node.operand
@@ -183,8 +183,9 @@ def _constants(value: Any, words: bool) -> Iterator[tuple[str, ast.AST]]:
         yield "constant", ast.Constant(value + "~" if value else "~")
 
 
-def _is_none(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
+def _is_no(node: ast.AST) -> bool:
+    """None, or False: who asks a function of this code whether something is so takes None for no."""
+    return isinstance(node, ast.Constant) and (node.value is None or node.value is False)
 
 
 def _has_own(node: ast.expr) -> bool:

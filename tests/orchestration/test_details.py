@@ -7,13 +7,16 @@ import itertools
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
+from aegispay.domain.errors import InvalidAmount, UnsupportedOperation
 from aegispay.domain.money import Money
 from aegispay.domain.outcomes import DeclineCategory, Declined
 from aegispay.domain.payment import OperationStatus
 from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import Found, GatewayCall, Lookup, NotFound
 from aegispay.orchestration.inbound import KEPT_S
+from aegispay.storage.sqlite import SqliteStore
 from aegispay.storage.store import Purpose
 from aegispay.testing.instant_gateway import InstantGateway, hang, request_lost
 from tests.orchestration.harness import DAY_S, Death, World
@@ -140,3 +143,79 @@ async def test_who_waits_for_another_instances_answer_asks_less_and_less_often(m
     assert answer.is_pending()
     assert 3 <= counting.loads <= 12
     await serving
+
+
+async def test_the_first_pass_of_the_worker_forgets_old_notices_and_the_next_ones_leave_them(
+    make_world: Make,
+) -> None:
+    world = make_world(silent())
+    pay = await world.instance()
+    payment = await in_doubt(world, pay)
+    told = news(payment, charged(world))
+    assert await tell(pay, told) == 1
+    await world.clock.sleep(KEPT_S + 1)
+    await pay.recover()
+    assert await tell(pay, told) == 1
+    await world.clock.sleep(KEPT_S + 1)
+    await pay.recover()
+    assert await tell(pay, told) == 0
+
+
+async def test_ids_of_notices_are_kept_as_they_are_unless_they_are_too_long(make_world: Make) -> None:
+    world = make_world(silent())
+    pay = await world.instance()
+    payment = await in_doubt(world, pay)
+    usual = news(payment, None)
+    ids = ["short", "x" * 255, "x" * 256, "x" * 255 + "y"]
+    assert await tell(pay, *(replace(usual, id=one) for one in ids)) == 4
+    assert await tell(pay, *(replace(usual, id=one) for one in ids)) == 0
+    store = pay.store
+    assert isinstance(store, SqliteStore)
+    rows = await store._read("SELECT notice_id FROM notice ORDER BY length(notice_id)")
+    lengths = [len(one) for (one,) in rows]
+    assert lengths == [5, 64, 64, 255] and rows[0][0] == "short"
+
+
+@pytest.mark.parametrize("able", ["charge", "authorize"])
+async def test_a_gateway_is_asked_only_for_what_it_can_do(make_world: Make, able: str) -> None:
+    caps = Capabilities(charge=able == "charge", authorize=able == "authorize")
+    world = make_world(InstantGateway("alpha", caps))
+    pay = await world.instance()
+    calls = {"charge": pay.charge, "authorize": pay.authorize}
+    assert (await calls.pop(able)(USD100, "tok_ok", idempotency_key="a")).payment_id
+    ((_, unable),) = calls.items()
+    with pytest.raises(UnsupportedOperation, match="cannot"):
+        await unable(USD100, "tok_ok", idempotency_key="b")
+    assert len(world.gateways[0].calls) == 1
+
+
+async def test_only_a_gateway_whose_silence_is_evidence_makes_us_wait_for_its_quiet_period(
+    make_world: Make,
+) -> None:
+    keyed = Capabilities(
+        stable_key=True, stable_key_ttl_s=DAY_S, lookup_by_reference=True, lookup_quiet_s=60.0
+    )
+    quiet = Capabilities(lookup_by_reference=True, lookup_quiet_s=60.0)
+    expected = {"keyed": (keyed, 0.0), "none": (Capabilities(), 0.0), "quiet": (quiet, 60.0)}
+    for name, (caps, waits_s) in expected.items():
+        world = make_world(InstantGateway(name, caps))
+        pay = await world.instance()
+        world.gateways[0].faults.append(request_lost)
+        payment = (await pay.charge(USD100, "tok_ok", idempotency_key="k", timeout_s=0.01)).payment
+        operation = payment.operations[0]
+        row = await pay.store.find_in_flight(operation.id)
+        assert row is not None
+        assert pay._orchestrator.engine.quiet_left_s(operation, row) == pytest.approx(waits_s, abs=0.1)
+        await world.clock.sleep(61)
+        assert pay._orchestrator.engine.quiet_left_s(operation, row) == 0.0
+
+
+async def test_a_refund_or_capture_of_nothing_is_refused(make_world: Make) -> None:
+    world = make_world()
+    pay = await world.instance()
+    paid = await pay.charge(USD100, "tok_ok", idempotency_key="a")
+    held = await pay.authorize(USD100, "tok_ok", idempotency_key="b")
+    with pytest.raises(InvalidAmount, match="at least 1 minor unit"):
+        await pay.refund(paid.payment_id, Money(0, "USD"), idempotency_key="r")
+    with pytest.raises(InvalidAmount, match="at least 1 minor unit"):
+        await pay.capture(held.payment_id, Money(0, "USD"), idempotency_key="c")

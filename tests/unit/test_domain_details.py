@@ -12,6 +12,7 @@ import pytest
 from aegispay.domain import commands as cmd
 from aegispay.domain import events as ev
 from aegispay.domain.decide import decide
+from aegispay.domain.errors import InvalidAmount
 from aegispay.domain.events import CaptureMode
 from aegispay.domain.methods import Token
 from aegispay.domain.money import Money
@@ -204,3 +205,18 @@ def test_a_name_that_stands_in_rows_stays(names: type[StrEnum]) -> None:
 @pytest.mark.parametrize("data", list(ev.TYPE_OF), ids=lambda one: one.__name__)
 def test_an_event_is_stored_without_what_is_as_usual(data: type[msgspec.Struct]) -> None:
     assert data.__struct_config__.omit_defaults and data.__struct_config__.tag == ev.TYPE_OF[data]
+
+
+def test_a_payment_shows_the_gateway_that_won_or_else_the_last_that_was_asked() -> None:
+    failed = lived(attempt(0), ends(0, HARD))
+    assert (failed.payment.gateway, failed.payment.gateway_reference) == ("a", "r")
+    won = lived(attempt(0), ends(0, approved())).payment
+    assert (won.gateway, won.gateway_reference) == ("a", "r")
+    assert lived().payment.gateway is None and lived().payment.gateway_reference is None
+
+
+@pytest.mark.parametrize(("length", "shown"), [(38, "x" * 38), (60, "x" * 38)])
+def test_a_refused_value_is_quoted_only_as_far_as_it_is_short(length: int, shown: str) -> None:
+    with pytest.raises(InvalidAmount) as caught:
+        Money.parse("x" * length, "USD")
+    assert shown in str(caught.value) and ("x" * 41) not in str(caught.value)
