@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from aegispay.sandbox.adapters import MORE
 from aegispay.sandbox.process import SandboxProcess
 from aegispay.sandbox.server import SandboxSettings
 
@@ -22,6 +23,6 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def bank(tmp_path: Path) -> AsyncIterator[SandboxProcess]:
-    settings = SandboxSettings(lookup_quiet_s=LOOKUP_QUIET_S)
+    settings = SandboxSettings(lookup_quiet_s=LOOKUP_QUIET_S, more_psps=MORE)
     async with SandboxProcess(tmp_path / "bank.db", synchronous="NORMAL", settings=settings) as running:
         yield running

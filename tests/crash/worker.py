@@ -15,7 +15,6 @@ from typing import Any, cast
 import msgspec
 
 from aegispay.app import AegisPay
-from aegispay.demo.mixed import Shopper
 from aegispay.domain.errors import StaleFence, StoreError, StoreUnavailable, VersionConflict
 from aegispay.domain.methods import Token
 from aegispay.domain.money import Money
@@ -28,6 +27,7 @@ from aegispay.storage.factory import make_store
 from aegispay.storage.postgres import PostgresStore
 from aegispay.storage.store import ClaimTaken, Store
 from tests.crash.notes import LINE_BYTES_MAX, Note, Order
+from tests.crash.shopper import Shopper
 
 SETTINGS = Settings(
     call_timeout_s=0.4,
