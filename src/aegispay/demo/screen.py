@@ -24,7 +24,7 @@ class Screen:
     def begin(self, seed: int, payments: int) -> None:
         """The run starts."""
         self.say(
-            f"Seed {seed}. Five PSPs on loopback, before a bank with books of its own, in a process of their own."
+            f"Seed {seed}. Five PSPs on loopback, in front of a bank with books of its own, in a process of their own."
         )
 
     def say(self, line: str) -> None:
@@ -214,6 +214,7 @@ _PSP_HEADINGS = (
 _PSP_LEGEND = (
     "  paid: payments; ops: operations; doubts: how many, and what ended each",
     "  hooks: webhooks taken, taken again, forged (refused); told: outcomes known by one",
+    "  Braintree sends none for card sales; captures and refunds at Adyen end by one",
 )
 
 
