@@ -184,6 +184,9 @@ def main(arguments: list[str]) -> int:
         "--again", type=Path, help="only the survivors in this score file, which is left as it is"
     )
     parser.add_argument(
+        "--keep", type=Path, help="note each verdict in this file, and go on from what is in it"
+    )
+    parser.add_argument(
         "--baseline", type=Path, help="keep the measured tests here, and use them if they are there"
     )
     options = parser.parse_args(arguments)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 
+import pytest
+
 from tests.mutation.__main__ import HERE, SCORE_MIN, interval
 from tests.mutation.mutants import mutants, mutated
 
@@ -71,6 +73,8 @@ def test_every_mutant_that_counts_as_equivalent_has_its_reason() -> None:
 
 
 def test_the_kept_score_is_good_enough_and_adds_up() -> None:
+    if not (HERE / "score.json").exists():
+        pytest.skip("no score is kept yet: `make mutation` writes it")
     kept = json.loads((HERE / "score.json").read_text(encoding="utf-8"))
     assert kept["score"] >= SCORE_MIN
     assert kept["killed"] + kept["survived"] == kept["sample"]
