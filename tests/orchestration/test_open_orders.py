@@ -79,6 +79,23 @@ async def test_while_the_gateway_cannot_be_asked_nothing_is_given_up(make_world:
     assert (await pay.get(payment.id)).state is PaymentState.FAILED
 
 
+async def test_a_gateway_that_never_says_leaves_it_to_a_person_and_not_to_nobody(make_world: Make) -> None:
+    gateway = Checkout()
+    world = make_world(gateway)
+    pay = await world.instance()
+    gateway.says = LookupFailed(reason="down")
+    payment = await abandoned(world, pay)
+    await world.clock.sleep(SETTINGS.review_after_s)
+    await pay.recover()
+    asked = await pay.get(payment.id)
+    assert asked.state is PaymentState.NEEDS_REVIEW and "down" in (asked.review or "")
+    gateway.says, gateway.paid = None, True
+    await world.clock.sleep(3601)
+    await pay.recover()
+    known = await pay.get(payment.id)
+    assert known.operations[0].status is OperationStatus.APPROVED and known.captured_minor == 100_00
+
+
 async def test_a_payer_who_paid_at_the_last_moment_has_paid(make_world: Make) -> None:
     gateway = Checkout()
     world = make_world(gateway)

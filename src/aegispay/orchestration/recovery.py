@@ -292,8 +292,16 @@ class RecoveryWorker:
 
     async def _let_go(self, payment: Payment, row: InFlight, found: Lookup) -> None:
         """Ends what nobody can cancel, if the gateway says that nothing was taken; a payer who acts later gets it back."""
+        engine = self._engine
         if isinstance(found, LookupFailed):
-            await self._engine.hand_over(payment, row, self._engine.settings.lease_s)
+            operation = payment.operation(row.operation_id) or payment.operations[0]
+            waited_s = self._age_s(operation) - engine.settings.action_timeout_s
+            if waited_s < engine.settings.review_after_s:
+                await engine.hand_over(payment, row, engine.settings.lease_s)
+                return
+            reason = f"the payer is late, and the gateway does not say what was taken: {found.reason}"
+            payment = await self._review(payment, operation, row, reason)
+            await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
             return
         late = Declined(
             category=DeclineCategory.HARD, code=ACTION_EXPIRED, message="The payer did not act in time."
