@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -547,3 +548,34 @@ async def test_an_unclear_answer_is_pending_until_the_deadline(make_world: Make)
     assert result.is_pending() and result.error is not None and result.error.code == "in_doubt"
     assert result.payment.state is PaymentState.IN_DOUBT
     assert len(world.gateways[0].calls) < 12
+
+
+async def test_an_answer_that_was_slept_on_is_as_old_as_its_question(make_world: Make) -> None:
+    """The look-up saw nothing within the quiet period; the process slept on the answer until the period was over."""
+    world = make_world(*pair(LOOKUP_ONLY))
+    pay = await world.instance()
+    first = world.gateways[0]
+    loop: Any = asyncio.get_running_loop()
+    late: list[GatewayCall] = []
+
+    async def on_its_way(gateway: InstantGateway, call: GatewayCall) -> Outcome:
+        late.append(call)
+        return InDoubt(reason="timeout")
+
+    async def look_up(call: GatewayCall) -> Lookup:
+        found = await InstantGateway.look_up(first, call)
+        if late:
+            first.execute(late.pop())  # It lands, within the quiet period,
+            loop._now_s += 10 * LOOKUP_ONLY.lookup_quiet_s  # while this process is suspended.
+        return found
+
+    first.faults.append(on_its_way)
+    first.look_up = look_up  # type: ignore[method-assign]
+    pending = await pay.charge(USD100, "tok_ok", idempotency_key="k", timeout_s=0.05)
+    for _ in range(3):
+        await world.clock.sleep(2 * LOOKUP_ONLY.lookup_quiet_s)
+        await pay.recover()
+    payment = (await world.check_books(pay))[0]
+    assert payment.id == pending.payment_id and payment.state is PaymentState.SUCCEEDED
+    assert world.taken_in_all_minor() == 100_00
+    assert not any(event.type == "operation_not_sent" for event in await pay.event_store.events(payment.id))

@@ -73,7 +73,23 @@ INBOUND_BUGS: dict[str, Planted] = {
     ),
     "quiet_by_the_wall_clock": Planted(
         "a wall clock that is set forward ends a quiet period",
-        (Mutation("orchestration.engine:Engine.look", "earliest_us() - max", "now_us() - max"),),
+        (
+            Mutation(
+                "orchestration.engine:Engine.look",
+                "asked_us = self.ports.clock.earliest_us()",
+                "asked_us = self.ports.clock.now_us()",
+            ),
+        ),
+    ),
+    "quiet_when_answered": Planted(
+        "an answer that we slept on counts as of now, not as of when it was asked for",
+        (
+            Mutation(
+                "orchestration.engine:Engine.look",
+                "if asked_us - max",
+                "if self.ports.clock.earliest_us() - max",
+            ),
+        ),
     ),
     "one_try_ends_a_checkout": Planted(
         "a try that failed in the Checkout fails the payment, while its order stays open",

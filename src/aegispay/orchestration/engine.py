@@ -411,13 +411,15 @@ class Engine:
     ) -> Known | None:
         """One look-up. Nothing found counts only if `trusted` and the PSP's quiet period since the last send has passed."""
         caps = gateway.capabilities
+        # The answer is as old as the question: we may have slept through the quiet period between the two.
+        asked_us = self.ports.clock.earliest_us()
         found = await self.ask(gateway, call)
         if isinstance(found, Found):
             return Known(found.outcome, Evidence.LOOKUP) if is_evidence(found.outcome) else None
         quiet_us = int(caps.quiet_s(call.kind) * 1_000_000)
         if not (isinstance(found, NotFound) and trusted and caps.looks_up(call.kind)):
             return None
-        if self.ports.clock.earliest_us() - max(row.sent_at_us, call.started_at_us) < quiet_us:
+        if asked_us - max(row.sent_at_us, call.started_at_us) < quiet_us:
             return None
         if not caps.cancels(call.kind):
             return Known(NotSent(reason=WEAK_EVIDENCE), Evidence.LOOKUP)

@@ -258,7 +258,7 @@ class Oracle:
             )
         if not answer.is_success():
             self._failed_operations.add(operation.id)
-            if moved:
+            if self._moved[kind, operation.id]:
                 self.violated("I4", f"{scope} {operation.id} was told as failed, and the bank moved it")
 
     def repeated(self, scope: str, key: str, answer: Result | AegisPayError | str) -> None:
