@@ -81,16 +81,6 @@ INBOUND_BUGS: dict[str, Planted] = {
             ),
         ),
     ),
-    "quiet_when_answered": Planted(
-        "an answer that we slept on counts as of now, not as of when it was asked for",
-        (
-            Mutation(
-                "orchestration.engine:Engine.look",
-                "if asked_us - max",
-                "if self.ports.clock.earliest_us() - max",
-            ),
-        ),
-    ),
     "one_try_ends_a_checkout": Planted(
         "a try that failed in the Checkout fails the payment, while its order stays open",
         (

@@ -52,6 +52,12 @@ FINDINGS = (
         "key_looks_younger_than_it_is",
     ),
     Finding(
+        4096,
+        "normal",
+        "a process slept on a look-up's answer until the quiet period was over, and then believed it",
+        "lookup_trusted_early",
+    ),
+    Finding(
         20,
         "normal",
         "an order stayed open after a try that had failed in the Checkout, and the payment had failed with it",
