@@ -522,3 +522,17 @@ async def test_the_asgi_application_answers_what_the_psp_should_do_next(make_wor
     await pay.stop()
     assert await post(app, "/webhooks/alpha", body) == 503
     assert NoticeState("unmatched") is NoticeState.UNMATCHED
+
+
+async def test_a_lease_from_a_clock_that_ran_ahead_holds_no_notice_back(make_world: Make) -> None:
+    """Whoever wrote it died under a clock a day ahead; the webhook must not wait for that day to come."""
+    world = make_world(silent())
+    pay = await world.instance()
+    payment = await in_doubt(world, pay)
+    row = await pay.store.find_in_flight(payment.operations[0].id)
+    assert row is not None
+    ahead_us = world.clock.now_us() + int(DAY_S * 1_000_000)
+    (taken,) = await pay.store.lease_due(row.due_at_us, "somebody", ahead_us, 1)
+    assert taken.owner == "somebody" and taken.due_at_us == ahead_us
+    await tell(pay, news(payment, DECLINED))
+    assert (await pay.get(payment.id)).state is PaymentState.FAILED

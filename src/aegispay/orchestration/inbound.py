@@ -49,6 +49,8 @@ _RETRY = RetryPolicy(attempts_max=40, initial_delay_s=2.0, delay_max_s=3600.0)
 KEPT_S = 60 * 86_400.0
 """How long applied notices are remembered: no PSP repeats one after so long."""
 _DECIDE_TRIES_MAX = 50
+_LEASES_MAX = 10
+"""No instance's lease is so many times as long as ours: their settings and clocks differ, but not by that."""
 _UNDONE_CODES = frozenset({"capture_failed", "refund_failed", "refund_canceled"})
 """How captures and refunds end of which a PSP may have said before that they had succeeded."""
 
@@ -209,7 +211,10 @@ class Inbound:
             return
         row = await engine.store.find_in_flight(operation.id)
         now_us = engine.ports.clock.steady_us()
-        served = row is not None and row.purpose is Purpose.CALL and row.owner and row.due_at_us > now_us
+        # A lease that ends later than any can was written under a clock that ran ahead: its owner serves nobody any more.
+        longest_us = now_us + int(_LEASES_MAX * engine.settings.lease_s * 1_000_000)
+        held = row is not None and row.purpose is Purpose.CALL and bool(row.owner)
+        served = row is not None and held and now_us < row.due_at_us <= longest_us
         if served and not isinstance(outcome, Approved):
             # Whoever made the call is about to hear the same, and may go on to the next gateway.
             raise _NotYet("a caller is being served")
