@@ -579,3 +579,40 @@ async def test_an_answer_that_was_slept_on_is_as_old_as_its_question(make_world:
     assert payment.id == pending.payment_id and payment.state is PaymentState.SUCCEEDED
     assert world.taken_in_all_minor() == 100_00
     assert not any(event.type == "operation_not_sent" for event in await pay.event_store.events(payment.id))
+
+
+async def no_answer(call: GatewayCall) -> Lookup:
+    return LookupFailed(reason="down")
+
+
+async def test_a_void_that_the_psp_does_not_have_is_never_in_doubt(make_world: Make) -> None:
+    """The policy's reversal got no answer, but it was never sent either: the adapter refuses it before anything leaves."""
+    world = make_world(InstantGateway("alpha", replace(LOOKUP_ONLY, void=False)))
+    pay = await world.instance(settings=replace(SETTINGS, doubt_policy=DoubtPolicy.REVERSE))
+    gateway = world.gateways[0]
+    gateway.faults.extend([reply_lost, hang])
+    look_up, gateway.look_up = gateway.look_up, no_answer  # type: ignore[method-assign]
+    asked = await pay.authorize(USD100, "tok_ok", idempotency_key="k")
+    assert asked.is_pending()
+    gateway.look_up = look_up  # type: ignore[method-assign]
+    for _ in range(4):
+        await world.clock.sleep(60.0)
+        await pay.recover()
+    payment = await pay.get(asked.payment_id)
+    void = payment.operations[-1]
+    assert (void.kind, void.status) == (OperationKind.VOID, OperationStatus.DECLINED)
+    assert payment.review == "reversal_refused: unsupported_operation"
+
+
+async def test_work_is_not_put_off_by_as_much_as_a_wall_clock_runs_ahead(make_world: Make) -> None:
+    world = make_world(InstantGateway("alpha", NO_EVIDENCE))
+    pay = await world.instance()
+    world.clock.offset_us = int(3 * DAY_S * 1_000_000)
+    world.gateways[0].faults.append(reply_lost)
+    world.gateways[0].look_up = no_answer  # type: ignore[method-assign]
+    asked = await pay.charge(USD100, "tok_ok", idempotency_key="k")
+    assert asked.is_pending()
+    row = await pay.store.find_in_flight(asked.payment.operations[0].id)
+    world.clock.offset_us = 0
+    assert row is not None and row.owner == ""
+    assert row.due_at_us - world.clock.now_us() < 60 * 1_000_000

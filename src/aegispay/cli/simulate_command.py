@@ -96,7 +96,15 @@ def _many(
     runner: Any = importlib.import_module("aegispay.testing.simulation.runner")
     shown = sys.stderr.isatty() and not session.json
 
+    told = 0
+
     def progress(summary: Any) -> None:
+        nonlocal told
+        # A long run says at once what failed, not an hour later.
+        for failure in summary.failures[told:]:
+            end = "\r\033[K" if shown else ""
+            print(f"{end}FAILED seed {failure.seed}: {failure.violations[0]}", file=sys.stderr, flush=True)
+        told = len(summary.failures)
         if shown:
             rate = summary.seeds / max(summary.elapsed_s, 1e-9)
             text = f"\r{summary.seeds} seeds, {rate:.0f}/s, {summary.failed} failed"

@@ -13,7 +13,13 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from aegispay.domain import commands as cmd
-from aegispay.domain.errors import InvalidRequest, PaymentNotFound, StaleFence, VersionConflict
+from aegispay.domain.errors import (
+    InvalidRequest,
+    PaymentNotFound,
+    StaleFence,
+    UnsupportedOperation,
+    VersionConflict,
+)
 from aegispay.domain.events import OperationKind
 from aegispay.domain.money import Money
 from aegispay.domain.outcomes import (
@@ -134,7 +140,8 @@ class Engine:
 
     async def hand_over(self, payment: Payment, row: InFlight, delay_s: float) -> None:
         """Gives the lease back: the worker, here or elsewhere, goes on after the delay."""
-        due = self.ports.clock.now_us() + int(delay_s * 1_000_000)
+        # By the clock that no jump moves, as `lease_due` asks: a clock that runs ahead must not put work off for days.
+        due = self.ports.clock.steady_us() + int(delay_s * 1_000_000)
         await self._keep(payment, row, replace(row, due_at_us=due, owner=""))
 
     async def release(self, payment: Payment, row: InFlight) -> None:
@@ -378,6 +385,10 @@ class Engine:
         if gateway is None:
             return None, row
         caps = gateway.capabilities
+        if operation.kind is OperationKind.VOID and not caps.void:
+            # What this PSP does not have was never sent: the adapter refuses it before anything leaves.
+            refused = Declined(category=DeclineCategory.INVALID, code=UnsupportedOperation.code)
+            return Known(refused, Evidence.REPLY), row
         now_us = self.ports.clock.now_us()
         call = self.call_for(payment, operation)
         waits = operation.status in (OperationStatus.PENDING, OperationStatus.REQUIRES_ACTION)

@@ -282,7 +282,7 @@ class Customer:
             return {}
         loop: Any = asyncio.get_running_loop()
         if draw < 0.7:
-            passes = draw < 0.6
+            passes = draw < 0.55
             if not passes and draw < 0.65:
                 # Whose try has failed tries again, where the PSP lets them.
                 loop.outside_at(loop.time() + 2.0 * self._random.random(), side.authenticate, payment, True)

@@ -116,6 +116,8 @@ class Fleet:
         """The instance in each slot, dead ones left out."""
         self.all: list[Instance] = []
         skew_us = int(options.skew_s_max * 1_000_000)
+        self.furthest_ahead_s = 0.0
+        """The most that any wall clock ever ran ahead of the time."""
         self._skews_us = [self.random.randint(-skew_us, skew_us) for _ in range(options.instances)]
 
     # --- lives --------------------------------------------------------------------------------------------
@@ -190,6 +192,7 @@ class Fleet:
         """Its wall clock is set, forwards or back."""
         self._note(instance, f"CLOCK JUMPS by {seconds:.1f} s")
         instance.clock.skew_us += int(seconds * 1_000_000)
+        self.furthest_ahead_s = max(self.furthest_ahead_s, instance.clock.skew_us / 1_000_000)
         self._wake()
 
     def calm(self) -> None:

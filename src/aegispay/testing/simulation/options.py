@@ -87,10 +87,13 @@ THEMES: tuple[dict[str, float], ...] = (
         "reply_lost": 0.2,
         "crash_at_port": 0.01,
     },
+    {"clock_jump": 3.0, "reply_lost": 0.4, "lookup_lags": 1.0, "all_stall_at_port": 0.02},
+    {"webhook_held": 0.3, "reply_lost": 0.2, "stall_at_port": 0.03, "crash_at_port": 0.01},
 )
 """Faults that are dangerous together. One run in three or so has one of these, and little else."""
-THEME_PSP = {0: "lookup", 1: "lookup", 3: "keyed", 5: "lookup", 6: "adyen"}
-"""Where a theme is most dangerous: no keys and no cancels, keys that are forgotten, outcomes told by webhook only."""
+THEME_PSP = {0: "lookup", 1: "lookup", 3: "keyed", 5: "lookup", 6: "adyen", 7: "keyed", 8: "razorpay"}
+"""Where a theme is most dangerous: no keys and no cancels, keys that are forgotten, outcomes told by webhook only,
+Checkouts that a payer may try twice."""
 
 
 def _themed(

@@ -36,7 +36,8 @@ STEPS_MAX = 400_000
 DRAINED_WITHIN_S = 26 * 3600.0
 """Once faults stop, every doubt has ended, or a person was asked, within this virtual time: a review comes after a day."""
 AFTER_JUMPS_S = 3 * 86_400.0
-"""What is added where clocks jump: an instance may have written down, as due, a time that lies days ahead."""
+"""What is added where clocks jump, beside what they ran ahead: a lease that a clock ahead wrote ends that much later,
+and a quiet period that it began lets a person be asked only after three times as long."""
 LAPSED_AFTER_S = 30 * 86_400.0
 """PSPs that say with each answer when an authorisation lapses name no later time than this."""
 SETTLED_WITHIN_S = 2 * 86_400.0
@@ -219,7 +220,9 @@ class _Run:
         self.trace.note(loop.time(), "WORLD", "faults stop")
         self.chaos.end()
         await asyncio.wait(lives)
-        drained_within_s = DRAINED_WITHIN_S + (AFTER_JUMPS_S if "clock_jump" in options.rates else 0.0)
+        drained_within_s = DRAINED_WITHIN_S
+        if "clock_jump" in options.rates:
+            drained_within_s += AFTER_JUMPS_S + self.fleet.furthest_ahead_s
         await self._drain(drained_within_s, self._open, "I4")
         for customer in customers:
             # Whose request never got through makes it now; the rest hear what they heard before.
