@@ -123,7 +123,10 @@ async def test_a_refused_capture_says_why_and_whether_to_try_again(make_world: M
     world.gateways[0].faults.append(refuses)
     refused = await pay.capture(held.payment_id, idempotency_key="c")
     assert refused.error == ResultError(
-        code="capture_refused", message="The gateway refused it.", category=DeclineCategory.HARD, retryable=False
+        code="capture_refused",
+        message="The gateway refused it.",
+        category=DeclineCategory.HARD,
+        retryable=False,
     )
     assert refused.to_dict()["operation"] == "capture"
     assert ResultError(code="x", message="y").retryable is False

@@ -602,17 +602,3 @@ async def test_a_void_that_the_psp_does_not_have_is_never_in_doubt(make_world: M
     void = payment.operations[-1]
     assert (void.kind, void.status) == (OperationKind.VOID, OperationStatus.DECLINED)
     assert payment.review == "reversal_refused: unsupported_operation"
-
-
-async def test_work_is_not_put_off_by_as_much_as_a_wall_clock_runs_ahead(make_world: Make) -> None:
-    world = make_world(InstantGateway("alpha", NO_EVIDENCE))
-    pay = await world.instance()
-    world.clock.offset_us = int(3 * DAY_S * 1_000_000)
-    world.gateways[0].faults.append(reply_lost)
-    world.gateways[0].look_up = no_answer  # type: ignore[method-assign]
-    asked = await pay.charge(USD100, "tok_ok", idempotency_key="k")
-    assert asked.is_pending()
-    row = await pay.store.find_in_flight(asked.payment.operations[0].id)
-    world.clock.offset_us = 0
-    assert row is not None and row.owner == ""
-    assert row.due_at_us - world.clock.now_us() < 60 * 1_000_000

@@ -21,7 +21,7 @@ from aegispay.domain.outcomes import (
     RequiresAction,
 )
 from aegispay.domain.payment import Operation, OperationStatus, Payment
-from aegispay.orchestration.engine import Engine, FollowUp, Known, NextAttempt
+from aegispay.orchestration.engine import SILENT_S_MAX, Engine, FollowUp, Known, NextAttempt
 from aegispay.orchestration.settings import AFTER_DOUBT
 from aegispay.resilience.deadline import Deadline
 from aegispay.storage.store import InFlight, Purpose
@@ -162,7 +162,8 @@ class Driver:
             if tries > 1:
                 delay_s = max(delay_s, min(quiet_s, policy.delay_max_s))
             if not deadline.allows(delay_s):
-                await engine.hand_over(payment, row, max(engine.settings.recovery_interval_s, quiet_s))
+                rest_s = min(quiet_s, SILENT_S_MAX)
+                await engine.hand_over(payment, row, max(engine.settings.recovery_interval_s, rest_s))
                 return None, row
             await self._clock.sleep(delay_s)
             row = await engine.renew(row)

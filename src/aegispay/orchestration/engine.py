@@ -54,6 +54,8 @@ WEAK_EVIDENCE = "not_found"
 """The reason of a `NotSent` that rests on a look-up which found nothing."""
 
 
+SILENT_S_MAX = 3600.0
+"""How long a doubt is left alone at most: a quiet period that a clock ahead of time began may last for days."""
 ACTION_EXPIRED = "action_expired"
 """The code of a payment whose payer did not act in time at a gateway that can cancel nothing."""
 

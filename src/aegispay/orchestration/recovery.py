@@ -29,7 +29,7 @@ from aegispay.domain.payment import Operation, OperationStatus, Payment, settled
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import RELEASED, Found, Lookup, LookupFailed, NotFound
 from aegispay.orchestration.driver import Driver
-from aegispay.orchestration.engine import ACTION_EXPIRED, Engine, FollowUp, Known, is_evidence
+from aegispay.orchestration.engine import ACTION_EXPIRED, SILENT_S_MAX, Engine, FollowUp, Known, is_evidence
 from aegispay.orchestration.inbound import Inbound
 from aegispay.orchestration.settings import AFTER_DOUBT, DoubtPolicy
 from aegispay.resilience.deadline import Deadline
@@ -38,9 +38,9 @@ from aegispay.storage.store import Guard, InFlight, Purpose
 logger = logging.getLogger("aegispay.recovery")
 
 _REVIEWED_INTERVAL_S = 3600.0
+"""How often an operation that a person should look at is still looked for."""
 _PATIENCE = 3
 """While a quiet period still runs, a person is asked after so many times `review_after_s`."""
-"""How often an operation that a person should look at is still looked for."""
 _ROWS_AT_ONCE = 64
 _PRUNE_EVERY = 1000
 """Passes between two looks at notices so old that they can be forgotten."""
@@ -215,7 +215,8 @@ class RecoveryWorker:
         if payment.review is not None:
             delay_s = max(delay_s, _REVIEWED_INTERVAL_S)
         elif quiet_s > 0:
-            delay_s = max(delay_s, quiet_s) if row.tries > 1 else min(delay_s, quiet_s)
+            rest_s = min(quiet_s, SILENT_S_MAX)
+            delay_s = max(delay_s, rest_s) if row.tries > 1 else min(delay_s, rest_s)
         await engine.hand_over(payment, row, delay_s)
         report.waiting += 1
 
