@@ -1,4 +1,4 @@
-"""A wall clock that runs ahead for a while: nobody is asked too early, nothing is put off, and a person is asked in the end."""
+"""A wall clock that ran ahead: nobody is asked too early, nothing is put off, and a person is asked in the end."""
 
 from __future__ import annotations
 
