@@ -15,6 +15,7 @@ from aegispay.gateways.braintree import codes as braintree
 from aegispay.gateways.paypal import codes as paypal
 from aegispay.gateways.razorpay import codes as razorpay
 from aegispay.gateways.stripe import codes as stripe
+from aegispay.orchestration.engine import ACTION_EXPIRED
 from aegispay.orchestration.results import ResultError
 
 TABLES = {"stripe": stripe, "razorpay": razorpay, "paypal": paypal, "braintree": braintree, "adyen": adyen}
@@ -47,6 +48,30 @@ def test_whoever_may_have_been_charged_is_never_asked_to_pay_again() -> None:
     for code in ("in_doubt", "in_progress", "processing", "needs_review"):
         assert payer_message(code) == WAIT
     assert not [text for text in MESSAGES.values() if "nothing was charged" in text]
+
+
+@pytest.mark.parametrize("category", [None, *DeclineCategory])
+def test_the_banks_reasons_are_told_alike_whatever_their_category(category: DeclineCategory | None) -> None:
+    refused = {
+        "card_declined",
+        "do_not_honor",
+        "fraud_suspected",
+        "invalid_account",
+        "lost_card",
+        "not_permitted",
+        "pickup_card",
+        "restricted_card",
+        "settlement_declined",
+        "stolen_card",
+        "transaction_refused",
+    }
+    assert {code for code, text in MESSAGES.items() if text == REFUSED} == refused
+    assert {payer_message(code, category) for code in refused} == {REFUSED}
+
+
+def test_who_did_not_act_in_time_looks_at_their_account_first() -> None:
+    assert payer_message(ACTION_EXPIRED, DeclineCategory.HARD) == payer_message("timed_out")
+    assert "check your account" in payer_message(ACTION_EXPIRED)
 
 
 @pytest.mark.parametrize("category", [None, *DeclineCategory])

@@ -45,6 +45,7 @@ MESSAGES: dict[str, str] = {
     "canceled_by_payer": CANCELED,
     "expired": CANCELED,
     "timed_out": TIMED_OUT,
+    "action_expired": TIMED_OUT,
     # The bank's or the fraud tools' business: always the same sentence
     "card_declined": REFUSED,
     "do_not_honor": REFUSED,
