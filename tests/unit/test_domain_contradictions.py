@@ -128,7 +128,6 @@ def test_the_end_of_a_known_dispute_is_heard_however_many_there_are() -> None:
         (True, "True"),
         ([1], "of type list"),
         (None, "of type NoneType"),
-        ("usd", "'usd'"),
         ("U" * 41, "'" + "U" * 40 + "'..."),
     ],
 )

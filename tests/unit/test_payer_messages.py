@@ -9,7 +9,21 @@ import pytest
 
 import aegispay
 from aegispay.domain.outcomes import DeclineCategory
-from aegispay.domain.payer_messages import MESSAGES, NOT_POSSIBLE, REFUSED, WAIT, payer_message
+from aegispay.domain.payer_messages import (
+    AUTHENTICATE,
+    CANCELED,
+    CHECK_DATA,
+    MESSAGES,
+    NO_MONEY,
+    NOT_POSSIBLE,
+    NOT_TAKEN_HERE,
+    REFUSED,
+    RETURNED,
+    TIMED_OUT,
+    TRY_LATER,
+    WAIT,
+    payer_message,
+)
 from aegispay.gateways.adyen import codes as adyen
 from aegispay.gateways.braintree import codes as braintree
 from aegispay.gateways.paypal import codes as paypal
@@ -19,6 +33,24 @@ from aegispay.orchestration.engine import ACTION_EXPIRED
 from aegispay.orchestration.results import ResultError
 
 TABLES = {"stripe": stripe, "razorpay": razorpay, "paypal": paypal, "braintree": braintree, "adyen": adyen}
+GROUPS = {
+    AUTHENTICATE: "authentication_failed authentication_required",
+    CHECK_DATA: "incorrect_address incorrect_cvc incorrect_number incorrect_pin invalid_expiry",
+    MESSAGES["expired_card"]: "expired_card",
+    NO_MONEY: "insufficient_funds limit_exceeded",
+    NOT_TAKEN_HERE: "card_not_supported currency_not_supported invalid_payment_method",
+    TRY_LATER: "gateway_unavailable issuer_unavailable processing_error try_again",
+    CANCELED: "canceled canceled_by_payer expired",
+    TIMED_OUT: "action_expired timed_out",
+    REFUSED: "card_declined do_not_honor fraud_suspected invalid_account lost_card not_permitted pickup_card"
+    " restricted_card settlement_declined stolen_card transaction_refused",
+    NOT_POSSIBLE: "account_invalid already_authorized already_captured already_refunded already_voided"
+    " approved_without_capture authorization_expired balance_insufficient disputed duplicate_transaction forbidden"
+    " invalid_amount invalid_request invalid_state livemode_mismatch not_found not_refundable not_settled not_supported"
+    " partially_approved refund_canceled refund_failed",
+    WAIT: "in_doubt in_progress needs_review processing",
+    RETURNED: "reversed_after_doubt",
+}
 SOURCE = Path(aegispay.__file__).parent
 
 
@@ -50,21 +82,16 @@ def test_whoever_may_have_been_charged_is_never_asked_to_pay_again() -> None:
     assert not [text for text in MESSAGES.values() if "nothing was charged" in text]
 
 
+def test_each_code_has_its_sentence() -> None:
+    assert {
+        text: {code for code, said in MESSAGES.items() if said == text} for text in set(MESSAGES.values())
+    } == {text: set(codes.split()) for text, codes in GROUPS.items()}
+    assert len({*GROUPS}) == len(GROUPS) and "expired" in MESSAGES["expired_card"]
+
+
 @pytest.mark.parametrize("category", [None, *DeclineCategory])
 def test_the_banks_reasons_are_told_alike_whatever_their_category(category: DeclineCategory | None) -> None:
-    refused = {
-        "card_declined",
-        "do_not_honor",
-        "fraud_suspected",
-        "invalid_account",
-        "lost_card",
-        "not_permitted",
-        "pickup_card",
-        "restricted_card",
-        "settlement_declined",
-        "stolen_card",
-        "transaction_refused",
-    }
+    refused = set(GROUPS[REFUSED].split())
     assert {code for code, text in MESSAGES.items() if text == REFUSED} == refused
     assert {payer_message(code, category) for code in refused} == {REFUSED}
 
