@@ -10,15 +10,13 @@ import pytest
 from msgspec.structs import replace
 
 from aegispay.domain.errors import PaymentNotFound, UnknownGateway, UnsupportedOperation
-from aegispay.domain.events import OperationKind
 from aegispay.domain.money import Money
 from aegispay.domain.payment import OperationStatus
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import GatewayCall, Lookup, LookupFailed, NotFound
 from aegispay.orchestration.recovery import RecoveryReport
-from aegispay.orchestration.settings import DoubtPolicy
 from aegispay.storage.store import Purpose
-from aegispay.testing.instant_gateway import InstantGateway, hang, refused_connection, reply_lost
+from aegispay.testing.instant_gateway import InstantGateway, hang, reply_lost
 from tests.orchestration.harness import DAY_S, SETTINGS, World
 from tests.orchestration.test_doubt import KEYED, LOOKUP_ONLY
 
@@ -149,21 +147,3 @@ async def test_recovery_of_a_payment_that_is_gone_is_a_failure_and_not_a_crash(m
     pay = await world.instance()
     with pytest.raises(PaymentNotFound, match="there is no payment pay_gone"):
         await pay._orchestrator.engine.load("pay_gone")
-
-
-async def test_a_reversal_that_did_not_leave_is_taken_up_again_at_once_and_not_when_the_lease_ends(
-    make_world: Make,
-) -> None:
-    world = make_world(InstantGateway("alpha", LOOKUP_ONLY))
-    settings = replace(SETTINGS, doubt_policy=DoubtPolicy.REVERSE, lease_margin_s=600.0)
-    pay = await world.instance(settings=settings)
-    (payment_id,) = await doubts(world, pay, 1)
-    world.gateways[0].faults.extend([refused_connection] * settings.inline_retry.attempts_max)
-    await world.clock.sleep(settings.lease_s + 60.0)
-    await pay.recover()
-    refund = (await pay.get(payment_id)).operations[-1]
-    row = await pay.store.find_in_flight(refund.id)
-    assert (refund.kind, refund.status) == (OperationKind.REFUND, OperationStatus.STARTED)
-    assert row is not None and row.owner == ""
-    await world.clock.sleep(settings.recovery_interval_s * 1.1)
-    assert (await pay.recover()).taken == 1

@@ -69,7 +69,11 @@ class Driver:
                     operation.compensates or operation.reason == AFTER_DOUBT
                 ):
                     # Nobody waits for it and nobody else can do it, so it is tried again rather than given up.
-                    await engine.hand_over(payment, row, engine.settings.recovery_interval_s)
+                    settings = engine.settings
+                    again_s = (
+                        settings.recovery_retry.delay_s(row.tries, engine.ports.random) if row.tries else 0.0
+                    )
+                    await engine.put_back(payment, row, max(settings.recovery_interval_s, again_s))
                     break
             following = None
             if attempts is not None and _soft(known.outcome) and deadline.allows():

@@ -50,6 +50,8 @@ _RECORD_TRIES_MAX = 100
 _FENCE_STEP = 1_000_000
 """Fences of rows opened later in a payment's life lie above any that takeovers can reach."""
 _HARD_TIMEOUT_MARGIN_S = 1.0
+NEVER_SENT = -1
+"""`InFlight.sent_at_us` of an operation of which nothing has left yet: whoever takes it up makes the first send."""
 WEAK_EVIDENCE = "not_found"
 """The reason of a `NotSent` that rests on a look-up which found nothing."""
 
@@ -145,6 +147,16 @@ class Engine:
         # By the clock that no jump moves, as `lease_due` asks: a clock that runs ahead must not put work off for days.
         due = self.ports.clock.steady_us() + int(delay_s * 1_000_000)
         await self._keep(payment, row, replace(row, due_at_us=due, owner=""))
+
+    async def put_back(self, payment: Payment, row: InFlight, delay_s: float) -> None:
+        """Gives back the lease on an operation that was provably not sent: it is sent for the first time later."""
+        await self.hand_over(payment, replace(row, sent_at_us=NEVER_SENT), delay_s)
+
+    async def about_to_send(self, payment: Payment, row: InFlight) -> InFlight:
+        """Writes down that the first send is on its way, whatever becomes of us; the row with our lease on it."""
+        sending = self.leased(replace(row, sent_at_us=self.ports.clock.now_us()))
+        await self._keep(payment, row, sending)
+        return sending
 
     async def release(self, payment: Payment, row: InFlight) -> None:
         """Nothing is left to do for this row, unless it is that of an authorisation, which lapses one day."""

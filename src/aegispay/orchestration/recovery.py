@@ -29,7 +29,15 @@ from aegispay.domain.payment import Operation, OperationStatus, Payment, settled
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import RELEASED, Found, Lookup, LookupFailed, NotFound
 from aegispay.orchestration.driver import Driver
-from aegispay.orchestration.engine import ACTION_EXPIRED, SILENT_S_MAX, Engine, FollowUp, Known, is_evidence
+from aegispay.orchestration.engine import (
+    ACTION_EXPIRED,
+    NEVER_SENT,
+    SILENT_S_MAX,
+    Engine,
+    FollowUp,
+    Known,
+    is_evidence,
+)
 from aegispay.orchestration.inbound import Inbound
 from aegispay.orchestration.settings import AFTER_DOUBT, DoubtPolicy
 from aegispay.resilience.deadline import Deadline
@@ -183,6 +191,9 @@ class RecoveryWorker:
         self, payment: Payment, operation: Operation, row: InFlight, report: RecoveryReport
     ) -> None:
         engine = self._engine
+        if operation.status is OperationStatus.STARTED and row.sent_at_us == NEVER_SENT:
+            await self._send_first(payment, operation, row, report)
+            return
         if operation.status is OperationStatus.STARTED:
             # Its owner died between intent and outcome: say so before anything else happens.
             recorded = await engine.record(payment, row, InDoubt(reason="owner_gone"), Evidence.REPLY)
@@ -219,6 +230,23 @@ class RecoveryWorker:
             delay_s = max(delay_s, rest_s) if row.tries > 1 else min(delay_s, rest_s)
         await engine.hand_over(payment, row, delay_s)
         report.waiting += 1
+
+    async def _send_first(
+        self, payment: Payment, operation: Operation, row: InFlight, report: RecoveryReport
+    ) -> None:
+        """Sends a reversal of which nothing had left, for as long as it takes; a person hears of it after a day."""
+        engine = self._engine
+        review_after_s = engine.settings.review_after_s
+        if self._age_s(operation) >= review_after_s and payment.review is None:
+            payment = await self._review(payment, operation, row, f"not sent for {review_after_s:g} s")
+            report.reviews += 1
+        row = await engine.about_to_send(payment, row)
+        payment = await self._driver.drive(payment, row, self._deadline())
+        after = payment.operation(operation.id)
+        if after is None or after.unfinished:
+            report.waiting += 1
+        else:
+            report.resolved += 1
 
     def _policy(self, operation: Operation, known: Known) -> FollowUp | None:
         """What follows when a first operation in doubt turns out to have succeeded after its caller has gone."""
