@@ -93,3 +93,18 @@ async def test_a_write_that_was_refused_at_once_had_no_effect(make_world: Make) 
     with pytest.raises(errors.Overloaded) as caught:
         await pay.charge(USD100, "tok_ok", idempotency_key="k")
     assert caught.value.effect == "none"
+
+
+async def test_a_store_that_stays_away_is_tried_six_times_and_then_told(make_world: Make) -> None:
+    pay = await make_world(InstantGateway("alpha", KEYED)).instance()
+    tries = 0
+
+    async def away(write: Write) -> None:
+        nonlocal tries
+        tries += 1
+        raise errors.StoreUnavailable("away.")
+
+    pay.store.commit = away  # type: ignore[method-assign]
+    with pytest.raises(errors.StoreUnavailable):
+        await pay.charge(USD100, "tok_ok", idempotency_key="k", timeout_s=60.0)
+    assert tries == 6

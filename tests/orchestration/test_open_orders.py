@@ -15,6 +15,7 @@ from aegispay.domain.states import PaymentState
 from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import Found, GatewayCall, Lookup, LookupFailed, NotFound
 from aegispay.gateways.webhooks import GatewayEvent
+from aegispay.storage.store import Purpose
 from tests.orchestration.harness import DAY_S, SETTINGS, World
 from tests.orchestration.test_inbound import TellingGateway, news, tell
 
@@ -167,3 +168,21 @@ async def test_a_hold_that_lapsed_is_no_refund_of_ours(make_world: Make) -> None
     await tell(pay, event)
     after = await pay.get(held.id)
     assert after.state is PaymentState.AUTHORIZED and after.refunded_minor == 0 and after.review is None
+
+
+async def test_an_open_order_is_looked_at_every_hour_for_a_day(make_world: Make) -> None:
+    world = make_world(Checkout())
+    pay = await world.instance()
+    payment = await abandoned(world, pay)
+    operation_id = payment.operations[0].id
+    row = await pay.store.find_in_flight(operation_id)
+    assert row is not None and row.purpose is Purpose.WATCH
+    looks = 0
+    while (row := await pay.store.find_in_flight(operation_id)) is not None:
+        wait_us = row.due_at_us - world.clock.now_us()
+        assert row.owner == "" and 0 < wait_us <= 3_600_000_000
+        await world.clock.sleep(wait_us / 1_000_000 + 0.001)
+        report = await pay.recover()
+        assert (report.taken, report.resolved, report.waiting) == (1, 1, 0)
+        looks += 1
+    assert 20 <= looks <= 26

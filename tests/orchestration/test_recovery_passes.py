@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from aegispay.domain.errors import PaymentNotFound, UnknownGateway, UnsupportedOperation
+from aegispay.domain.errors import PaymentNotFound, StoreUnavailable, UnknownGateway, UnsupportedOperation
 from aegispay.domain.money import Money
 from aegispay.domain.payment import OperationStatus
 from aegispay.domain.states import PaymentState
@@ -18,7 +19,7 @@ from aegispay.orchestration.recovery import RecoveryReport
 from aegispay.storage.store import Purpose
 from aegispay.testing.instant_gateway import InstantGateway, hang, reply_lost
 from tests.orchestration.harness import DAY_S, SETTINGS, World
-from tests.orchestration.test_doubt import KEYED, LOOKUP_ONLY
+from tests.orchestration.test_doubt import KEYED, LOOKUP_ONLY, NO_EVIDENCE
 
 USD100 = Money(100_00, "USD")
 Make = Callable[..., World]
@@ -147,3 +148,71 @@ async def test_recovery_of_a_payment_that_is_gone_is_a_failure_and_not_a_crash(m
     pay = await world.instance()
     with pytest.raises(PaymentNotFound, match="there is no payment pay_gone"):
         await pay._orchestrator.engine.load("pay_gone")
+
+
+class Passes:
+    """When each pass of the worker begins, and whether the store answers it."""
+
+    def __init__(self, pay: Any, clock: Any):
+        self.began_s: list[float] = []
+        self.away = False
+        lease_due = pay.store.lease_due
+
+        async def noted(*args: Any) -> Any:
+            self.began_s.append(clock.monotonic_s())
+            if self.away:
+                raise StoreUnavailable("away.")
+            return await lease_due(*args)
+
+        pay.store.lease_due = noted
+
+    def waits_s(self) -> list[float]:
+        return [round(after - before, 6) for before, after in itertools.pairwise(self.began_s)]
+
+
+async def test_the_worker_looks_about_once_an_interval_and_no_two_instances_in_step(make_world: Make) -> None:
+    world = make_world(InstantGateway("alpha", LOOKUP_ONLY))
+    pay = await world.instance(settings=replace(SETTINGS, recovery=True, recovery_interval_s=4.0))
+    passes = Passes(pay, world.clock)
+    await world.clock.sleep(400.0)
+    waits_s = passes.waits_s()
+    assert 3.0 <= min(waits_s) < 3.4 and 4.6 < max(waits_s) <= 5.0
+
+
+async def test_the_worker_asks_a_store_that_is_away_less_and_less_often(make_world: Make) -> None:
+    world = make_world(InstantGateway("alpha", LOOKUP_ONLY))
+    pay = await world.instance(settings=replace(SETTINGS, recovery=True, recovery_interval_s=4.0))
+    passes = Passes(pay, world.clock)
+    await world.clock.sleep(10.0)
+    passes.away = True
+    passes.began_s.clear()
+    await world.clock.sleep(1_000.0)
+    for number, wait_s in enumerate(passes.waits_s()):
+        assert 0.75 <= wait_s / (4.0 * 2 ** min(number + 1, 5)) <= 1.25
+    assert len(passes.began_s) > 6
+    passes.away = False
+    await world.clock.sleep(300.0)
+    assert passes.waits_s()[-1] <= 5.0
+
+
+async def test_a_person_is_asked_once_and_the_pass_says_so(make_world: Make) -> None:
+    world = make_world(InstantGateway("alpha", NO_EVIDENCE))
+    pay = await world.instance()
+    (payment_id,) = await doubts(world, pay, 1)
+    world.gateways[0].look_up = no_answer  # type: ignore[method-assign]
+    await world.clock.sleep(SETTINGS.review_after_s + 1.0)
+    assert await pay.recover() == RecoveryReport(taken=1, waiting=1, reviews=1)
+    await world.clock.sleep(3_601.0)
+    assert await pay.recover() == RecoveryReport(taken=1, waiting=1)
+    row = await pay.store.find_in_flight((await pay.get(payment_id)).operations[0].id)
+    assert row is not None and row.due_at_us - world.clock.now_us() == pytest.approx(3_600_000_000, abs=500)
+
+
+@pytest.mark.parametrize(("reason", "kept"), [(None, None), ("late", "late"), ("expired", "requested")])
+async def test_a_merchants_void_keeps_its_reason_and_is_never_taken_for_a_lapse(
+    make_world: Make, reason: str | None, kept: str | None
+) -> None:
+    pay = await make_world(InstantGateway("alpha", KEYED)).instance()
+    held = await pay.authorize(USD100, "tok_ok", idempotency_key="h")
+    done = await pay.void(held.payment_id, reason=reason, idempotency_key="v")
+    assert (done.payment.state, done.payment.operations[-1].reason) == (PaymentState.CANCELED, kept)

@@ -22,7 +22,9 @@ from aegispay.domain.money import AMOUNT_MINOR_MAX, Money
 from aegispay.domain.outcomes import InDoubt
 from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.domain.record import _contradiction
+from aegispay.domain.states import PaymentState
 from aegispay.orchestration.requests import checked_request
+from aegispay.orchestration.results import operation_result
 from tests.unit.domain_explorer import AMOUNT, PART, initiate, play
 from tests.unit.domain_lives import approved, attempt, capture, ends, refund, void
 
@@ -169,3 +171,21 @@ def test_a_doubt_reserves_what_it_may_have_taken() -> None:
     payment = held(capture(1, PART, final=False), ends(1, InDoubt(reason="timeout")))
     assert payment.reserved(OperationKind.CAPTURE) == PART
     assert payment.capturable_minor == REST
+
+
+@pytest.mark.parametrize("kind", [OperationKind.CAPTURE, OperationKind.REFUND, OperationKind.VOID])
+def test_an_operation_in_doubt_is_told_as_a_persons_business_only_while_one_looks(
+    kind: OperationKind,
+) -> None:
+    begun = {
+        OperationKind.CAPTURE: (capture(1, PART, final=False),),
+        OperationKind.VOID: (void(1),),
+        OperationKind.REFUND: (capture(1), ends(1, approved()), refund(2, PART)),
+    }[kind]
+    last_number = 2 if kind is OperationKind.REFUND else 1
+    doubt = held(*begun, ends(last_number, InDoubt(reason="timeout")))
+    answer = operation_result(doubt, doubt.operations[-1])
+    assert answer.error is not None and answer.error.code == "in_doubt"
+    looked_at = replace(doubt, review="person", state=PaymentState.NEEDS_REVIEW)
+    answer = operation_result(looked_at, looked_at.operations[-1])
+    assert answer.error is not None and answer.error.code == "needs_review"

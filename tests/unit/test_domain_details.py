@@ -14,7 +14,7 @@ from aegispay.domain import events as ev
 from aegispay.domain.decide import decide
 from aegispay.domain.errors import InvalidAmount
 from aegispay.domain.events import CaptureMode
-from aegispay.domain.methods import Token
+from aegispay.domain.methods import PaymentMethodType, Token
 from aegispay.domain.money import Money
 from aegispay.domain.outcomes import (
     ActionType,
@@ -29,10 +29,11 @@ from aegispay.domain.outcomes import (
     Pending,
     RequiresAction,
 )
-from aegispay.domain.payment import encode_payment
+from aegispay.domain.payment import OperationStatus, encode_payment
 from aegispay.domain.states import PaymentState
 from aegispay.orchestration.results import Failed, operation_result, payment_result
 from aegispay.orchestration.results import Pending as PendingResult
+from aegispay.storage.store import Purpose
 from tests.unit.domain_explorer import AMOUNT, Reached, initiate, play
 from tests.unit.domain_lives import HARD, SOFT, approved, attempt, capture, ends, refund, void
 
@@ -194,6 +195,11 @@ NAMES = {
     DeclineCategory: "soft hard fraud authentication_required invalid",
     Evidence: "reply resend lookup cancel webhook settlement person",
     ActionType: "redirect otp sdk",
+    PaymentState: "initiated requires_action authenticated processing in_doubt authorized succeeded"
+    " partially_refunded refunded failed canceled expired needs_review disputed",
+    OperationStatus: "started in_doubt pending requires_action confirming approved declined not_sent unwanted reversed",
+    PaymentMethodType: "card token",
+    Purpose: "call action expiry watch",
 }
 
 
@@ -213,6 +219,7 @@ def test_a_payment_shows_the_gateway_that_won_or_else_the_last_that_was_asked() 
     won = lived(attempt(0), ends(0, approved())).payment
     assert (won.gateway, won.gateway_reference) == ("a", "r")
     assert lived().payment.gateway is None and lived().payment.gateway_reference is None
+    assert lived().payment.state is PaymentState.INITIATED
 
 
 @pytest.mark.parametrize(("length", "shown"), [(38, "x" * 38), (60, "x" * 38)])
