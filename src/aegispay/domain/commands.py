@@ -68,7 +68,7 @@ class StartVoid(_Command, frozen=True, kw_only=True):
 
     operation_id: str
     reason: str | None = None
-    """`expired` ends the payment as EXPIRED, anything else as CANCELED."""
+    """`expired` ends the payment as EXPIRED, anything else as CANCELED. Whoever says it bounds how often."""
 
 
 class StartRefund(_Command, frozen=True, kw_only=True):

@@ -49,6 +49,8 @@ __all__ = [
     "stranded",
 ]
 
+VOIDS_KEPT = 20
+"""So many voids more may a payment have that has all the operations it may: what is held can always be released."""
 REVERSALS_MAX = 10
 """How often the reversal of one unwanted success is tried; after that a person must do it."""
 
@@ -99,10 +101,10 @@ def _initiate(command: cmd.Initiate) -> Events:
     )
 
 
-def _room(payment: Payment, operation_id: str) -> None:
+def _room(payment: Payment, operation_id: str, most: int = OPERATIONS_MAX) -> None:
     _fresh(payment, operation_id)
-    if len(payment.operations) >= OPERATIONS_MAX:
-        raise InvalidState(f"{payment.id} has {OPERATIONS_MAX} operations, the most that a payment may have.")
+    if len(payment.operations) >= most:
+        raise InvalidState(f"{payment.id} has {most} operations, the most that a payment may have.")
 
 
 def _fresh(payment: Payment, operation_id: str) -> None:
@@ -220,7 +222,10 @@ def _start_capture(payment: Payment, command: cmd.StartCapture) -> Events:
 
 
 def _start_void(payment: Payment, command: cmd.StartVoid) -> Events:
-    _room(payment, command.operation_id)
+    if command.reason == "expired":
+        _fresh(payment, command.operation_id)  # What lapsed is released, whatever was asked before.
+    else:
+        _room(payment, command.operation_id, OPERATIONS_MAX + VOIDS_KEPT)
     if payment.state is PaymentState.REQUIRES_ACTION:
         parent = payment.first_operation
     else:
@@ -334,7 +339,7 @@ def _external_void(payment: Payment, command: cmd.RecordExternalVoid) -> Events:
         return ()
     if payment.unfinished:
         raise OperationInDoubt(f"an operation of {payment.id} is under way; the void may be its outcome.")
-    _room(payment, command.operation_id)
+    _fresh(payment, command.operation_id)  # It ends the payment, so there is room for it.
     winner = payment.winner
     if winner is None or payment.state is not PaymentState.AUTHORIZED or payment.captured_minor:
         if payment.review is not None:

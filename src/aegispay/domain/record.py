@@ -27,7 +27,7 @@ from aegispay.domain.states import UNSETTLED
 TIME_MAX_US = 253_402_300_799_000_000
 """The end of the year 9999."""
 OPERATIONS_MAX = 250
-"""No payment has more operations than this, reversals apart."""
+"""No payment has more operations than this, but for reversals and the last voids (`VOIDS_KEPT`, and of what lapsed)."""
 ATTEMPTS_MAX = 10
 
 Events = tuple[EventData, ...]
