@@ -567,6 +567,25 @@ def test_what_waits_for_a_person_is_listed_with_why_and_since_when_and_closed(sh
     assert shop.calls == calls
 
 
+def test_a_doubt_is_left_to_evidence_and_show_says_how_to_ask_for_it(shop: Shop) -> None:
+    shop.configure(fault="reply_lost")
+    command = ("charge", "10.00", "USD", "--method", "tok_ok", "--key", "k", "--timeout-s", "0.01", "--json")
+    payment = shop.run(*command).data["payment_id"]
+    ask(shop, payment, cmd.RequestReview(reason="slow", operation_id=operation_of(shop, payment)))
+    assert f"aegispay sync {payment}" in shop.run("show", payment).out
+    refused = shop.run("review", "close", payment, "--reason", "ann")
+    assert refused.status == 3
+    assert "charge op_" in one_line(refused) and "`sync` asks it now" in refused.err
+    assert shop.run("review", "close", payment, "--reason", "ann", "--json").data["error"]["effect"] == "none"
+    shop.configure()
+    assert shop.run("sync", payment).status == 0
+    assert shop.run("reviews", "--json").data == []
+
+
+def operation_of(shop: Shop, payment: str) -> str:
+    return str(shop.run("show", payment, "--json").data["payment"]["operations"][0]["id"])
+
+
 def test_reviews_page_and_belong_to_their_merchant(shop: Shop) -> None:
     payments = [shop.charged(key=f"order-{number}") for number in range(3)]
     for payment in payments:
@@ -603,7 +622,7 @@ def test_a_review_of_what_nobody_wanted_is_closed_once_it_was_given_back_by_hand
     shop.configure(fault="refused_connection")
     command = ("charge", "10.00", "USD", "--method", "tok_ok", "--key", "k", "--json")
     payment = shop.run(*command).data["payment_id"]
-    attempt = shop.run("show", payment, "--json").data["payment"]["operations"][0]["id"]
+    attempt = operation_of(shop, payment)
     late = Approved(reference="late_1", amount_minor=10_00)
     ask(
         shop,

@@ -164,7 +164,9 @@ def _head(payment: Payment, newest: int) -> list[tuple[str, object]]:
     if payment.review is not None:
         rows.append(("review", payment.review))
         if payment.version == newest:
-            rows.append(("then", f"aegispay review close {payment.id} --reason TEXT"))
+            waits = payment.review_until_evidence and payment.unfinished
+            then = f"sync {payment.id}" if waits else f"review close {payment.id} --reason TEXT"
+            rows.append(("then", f"aegispay {then}"))
     return rows
 
 

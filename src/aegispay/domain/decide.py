@@ -451,9 +451,12 @@ def _close_review(payment: Payment, command: cmd.CloseReview) -> Events:
         )
     waiting = payment.unfinished
     if waiting and payment.review_until_evidence and not payment.review.startswith(REVERSAL_REFUSED):
+        by_hand = any(op.compensates for op in waiting)
         raise OperationInDoubt(
             f"{payment.id} is in review until it is known what became of it: {_listed(payment, waiting)}.",
-            hint="What the gateway says closes the review by itself; `sync` asks it now.",
+            hint="It is still tried; or give it back at the gateway, and close the review as reversed by hand."
+            if by_hand
+            else "What the gateway says closes the review by itself; `sync` asks it now.",
         )
     reopened = replace(payment, review=None)
     if stranded(replace(reopened, state=state_of(reopened))):
