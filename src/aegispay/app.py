@@ -348,6 +348,24 @@ class AegisPay:
         """Asks the gateways now what became of the payment's open operations, and records what they say."""
         return await self._orchestrator.sync(payment_id, merchant_id)
 
+    async def close_review(
+        self,
+        payment_id: str,
+        *,
+        reason: str,
+        reversed_by_hand: bool = False,
+        merchant_id: str = DEFAULT_MERCHANT,
+    ) -> Payment:
+        """Ends the review of a payment that a person was asked about; `reason` says who looked and what they found.
+
+        The payment as it then stands; unchanged where no review is open. Asks no gateway and moves no money.
+        `reversed_by_hand` records that a success which nobody wanted was given back at the gateway, in full.
+
+        Raises `PaymentNotFound`; `OperationInDoubt` while it is not known what became of it (evidence closes that review
+        by itself); `InvalidState` where an unwanted success was not given back.
+        """
+        return await self._orchestrator.close_review(payment_id, reason, reversed_by_hand, merchant_id)
+
     async def recover(self) -> RecoveryReport:
         """One pass of the recovery worker over all operations that are due now."""
         if not self._started:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Callable
@@ -11,14 +12,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from aegispay.app import AegisPay
 from aegispay.cli import main
 from aegispay.config import load
+from aegispay.domain import commands as cmd
+from aegispay.domain.outcomes import Approved, Evidence
 from aegispay.storage import schema
+from aegispay.testing.instant_gateway import InstantGateway
 
 COMMANDS = [
     *("charge", "capture", "void", "refund", "complete", "sync", "show", "list"),
-    *("recover", "migrate", "check", "config", "demo", "bench"),
+    *("reviews", "review", "recover", "migrate", "check", "config", "demo", "bench"),
 ]
+PAYMENT = "pay_" + "0" * 32
 GATEWAY = "tests.fakes.booked_gateway:BookedGateway"
 
 
@@ -514,6 +520,123 @@ def test_list_filters_and_pages(shop: Shop) -> None:
         assert said in one_line(shop.run("list", *argv))
 
 
+# --- reviews ----------------------------------------------------------------------------------------------------
+
+
+def ask(shop: Shop, payment: str, *commands: cmd.Command) -> None:
+    """Puts a payment before a person, as the recovery worker would."""
+
+    async def work() -> None:
+        async with AegisPay([InstantGateway("booked")], store=f"sqlite:///{shop.folder}/pay.db") as pay:
+            engine = pay._orchestrator.engine
+            for command in commands:
+                draft = engine.journal.draft(await engine.load(payment))
+                draft.apply(command)
+                await engine.journal.commit(draft)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(work())).result()
+
+
+def test_what_waits_for_a_person_is_listed_with_why_and_since_when_and_closed(shop: Shop) -> None:
+    fine, asked = shop.charged(key="order-1"), shop.charged(key="order-2")
+    assert shop.run("reviews").out == "No payment waits for a person.\n"
+    seen = (cmd.RequestReview(reason="first"), cmd.CloseReview(reason="seen"))
+    ask(
+        shop, asked, *seen, cmd.RequestReview(reason="fraud?"), cmd.OpenDispute(reference="d", amount_minor=1)
+    )
+    run = shop.run("reviews")
+    assert asked in run.out and "fraud?" in run.out and "100.00 USD" in run.out and "booked" in run.out
+    assert fine not in run.out and "aegispay review close ID --reason TEXT" in run.err
+    (found,) = shop.run("reviews", "--json").data
+    events = shop.run("show", asked, "--json").data["events"]
+    assert events[-1]["type"] == "dispute_opened"
+    assert (found["payment_id"], found["reason"]) == (asked, "fraud?")
+    assert (found["since_us"], found["since"]) == (events[-2]["at_us"], events[-2]["at"])
+    assert f"review close {asked} --reason TEXT" in shop.run("show", asked).out
+    calls = shop.calls
+
+    run = shop.run("review", "close", asked, "--reason", "ann: 4 orders from the same person")
+    assert run.status == 0 and asked in run.out and "disputed" in run.out
+    again = shop.run("review", "close", asked, "--reason", "ann", "--json")
+    assert (again.status, again.data["id"], again.data["state"]) == (0, asked, "disputed")
+    told = shop.run("show", asked).out
+    assert "person: ann: 4 orders from the same person" in told
+    assert "aegispay review close" not in told
+    assert shop.run("reviews", "--json").data == []
+    assert shop.calls == calls
+
+
+def test_a_doubt_is_left_to_evidence_and_show_says_how_to_ask_for_it(shop: Shop) -> None:
+    shop.configure(fault="reply_lost")
+    command = ("charge", "10.00", "USD", "--method", "tok_ok", "--key", "k", "--timeout-s", "0.01", "--json")
+    payment = shop.run(*command).data["payment_id"]
+    ask(shop, payment, cmd.RequestReview(reason="slow", operation_id=operation_of(shop, payment)))
+    assert f"aegispay sync {payment}" in shop.run("show", payment).out
+    refused = shop.run("review", "close", payment, "--reason", "ann")
+    assert refused.status == 3
+    assert "charge op_" in one_line(refused) and "`sync` asks it now" in refused.err
+    assert shop.run("review", "close", payment, "--reason", "ann", "--json").data["error"]["effect"] == "none"
+    shop.configure()
+    assert shop.run("sync", payment).status == 0
+    assert shop.run("reviews", "--json").data == []
+
+
+def operation_of(shop: Shop, payment: str) -> str:
+    return str(shop.run("show", payment, "--json").data["payment"]["operations"][0]["id"])
+
+
+def test_reviews_page_and_belong_to_their_merchant(shop: Shop) -> None:
+    payments = [shop.charged(key=f"order-{number}") for number in range(3)]
+    for payment in payments:
+        ask(shop, payment, cmd.RequestReview(reason="fraud?"))
+    page = shop.run("reviews", "--limit", "1", "--before", payments[2])
+    assert payments[1] in page.out and payments[0] not in page.out
+    assert f"aegispay reviews --before {payments[1]}" in page.err
+    assert shop.run("reviews", "--merchant", "other", "--json").data == []
+    other = shop.run("review", "close", payments[0], "--reason", "ann", "--merchant", "other")
+    assert other.status == 2 and "there is no payment" in one_line(other)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("reviews", "--limit", "0"), "--limit is 1 to 1000"),
+        (("review",), "has one command: close"),
+        (("review", "close"), "Missing argument 'ID'"),
+        (("review", "close", PAYMENT), "Missing option '--reason'"),
+        (("review", "close", PAYMENT, "--reason", " "), "closed with a reason"),
+        (("review", "close", PAYMENT, "--reason", "4242424242424242"), "looks like a card number"),
+        (("review", "close", "x", "--reason", "ann"), "is not a payment id"),
+        (("review", "close", PAYMENT, "--reason", "ann"), "there is no payment"),
+    ],
+)
+def test_a_bad_review_command_is_one_line(shop: Shop, argv: tuple[str, ...], said: str) -> None:
+    shop.charged()
+    run = shop.run(*argv)
+    assert run.status == 2
+    assert said in one_line(run)
+
+
+def test_a_review_of_what_nobody_wanted_is_closed_once_it_was_given_back_by_hand(shop: Shop) -> None:
+    shop.configure(fault="refused_connection")
+    command = ("charge", "10.00", "USD", "--method", "tok_ok", "--key", "k", "--json")
+    payment = shop.run(*command).data["payment_id"]
+    attempt = operation_of(shop, payment)
+    late = Approved(reference="late_1", amount_minor=10_00)
+    ask(
+        shop,
+        payment,
+        cmd.RequestReview(reason="person"),
+        cmd.RecordOutcome(operation_id=attempt, outcome=late, evidence=Evidence.WEBHOOK),
+    )
+    close = ("review", "close", payment, "--reason", "ben: refunded at the dashboard")
+    assert "Give it back at the gateway" in one_line(shop.run(*close))
+    assert "failed" in shop.run(*close, "--reversed-by-hand").out
+    found = shop.run("show", payment, "--json").data["payment"]["operations"]
+    assert [one["status"] for one in found] == ["reversed", "approved"]
+
+
 def test_reading_needs_no_secret(shop: Shop) -> None:
     payment = shop.charged()
     shop.configure(api_key_env="NOT_SET_ANYWHERE")
@@ -637,7 +760,7 @@ def test_every_command_teaches_with_examples(shop: Shop) -> None:
     assert "Exit status:" in root.out
     for name in COMMANDS:
         assert f"  {name} " in root.out
-        run = shop.run(name, "--help")
+        run = shop.run(name, *(("close",) if name == "review" else ()), "--help")
         assert run.status == 0
         assert f"  aegispay {name}" in run.out
         assert "--json" in run.out

@@ -38,6 +38,7 @@ async def check() -> None:
         )
         assert_type(await pay.get("pay_"), Payment)
         assert_type((await pay.get("pay_")).state, PaymentState)
+        assert_type(await pay.close_review("pay_", reason="seen", reversed_by_hand=True), Payment)
         assert_type(await pay.list(), list[Payment])
         assert_type(await pay.event_store.events("pay_"), list[Event])
         assert_type(await pay.event_store.replay_events("pay_"), Payment)

@@ -155,6 +155,7 @@ def commands_for(payment: Payment) -> Iterator[cmd.Command]:
         for outcome, again in outcomes_for(operation):
             yield cmd.RecordOutcome(operation_id=operation.id, outcome=outcome, will_try_next=again)
         yield cmd.StartReversal(operation_id=new_id, target_id=operation.id)
+        yield cmd.RecordReversed(operation_id=new_id, target_id=operation.id)
         yield cmd.RequestReview(reason="slow", operation_id=operation.id)
         yield cmd.RecordUndone(operation_id=operation.id, code="failed_after_all")
     yield cmd.StartConfirm(operation_id=new_id)

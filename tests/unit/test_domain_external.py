@@ -9,11 +9,11 @@ from msgspec.structs import replace
 
 from aegispay.domain import commands as cmd
 from aegispay.domain import events as ev
-from aegispay.domain.decide import OPERATIONS_MAX, decide, gateway_key
+from aegispay.domain.decide import OPERATIONS_MAX, VOIDS_KEPT, decide, gateway_key
 from aegispay.domain.errors import InvalidState, OperationInDoubt
 from aegispay.domain.events import CaptureMode, OperationKind
 from aegispay.domain.outcomes import Evidence, InDoubt
-from aegispay.domain.payment import Payment
+from aegispay.domain.payment import OperationStatus, Payment
 from tests.unit.domain_explorer import AMOUNT, PART, initiate, play
 from tests.unit.domain_lives import HARD, approved, attempt, capture, ends, refund, void
 
@@ -104,12 +104,32 @@ def test_a_refund_that_does_not_fit_waits_while_a_person_looks_already() -> None
 
 
 @pytest.mark.parametrize("news", [given_back, let_go])
-def test_news_from_outside_needs_a_new_name_and_room(news: Any) -> None:
+def test_news_from_outside_needs_a_new_name(news: Any) -> None:
     payment = held(*CHARGED) if news is let_go else lived(*CHARGED)
     with pytest.raises(InvalidState, match="has an operation op_0 already"):
         decide(payment, news(operation_id="op_0"))
+
+
+def test_a_refund_from_outside_needs_room_and_a_void_which_ends_the_payment_does_not() -> None:
     with pytest.raises(InvalidState, match="the most that a payment may have"):
-        decide(full(payment), news())
+        decide(full(lived(*CHARGED)), given_back())
+    assert len(decide(full(held(*CHARGED)), let_go())) == 2
+
+
+def test_what_is_held_can_be_released_however_many_operations_there_were() -> None:
+    payment = full(held(*CHARGED))
+    with pytest.raises(InvalidState, match="has 250 operations, the most"):
+        decide(payment, cmd.StartCapture(operation_id="op_c"))
+    assert decide(payment, cmd.StartVoid(operation_id="op_v", reason="expired"))
+    assert decide(payment, cmd.StartVoid(operation_id="op_v"))
+    declined = replace(
+        payment.operations[0], kind=OperationKind.VOID, attempt=0, status=OperationStatus.DECLINED
+    )
+    voids = tuple(replace(declined, id=f"op_v{index}") for index in range(VOIDS_KEPT))
+    fuller = replace(payment, operations=payment.operations + voids)
+    with pytest.raises(InvalidState, match="has 270 operations, the most"):
+        decide(fuller, cmd.StartVoid(operation_id="op_v"))
+    assert decide(fuller, cmd.StartVoid(operation_id="op_v", reason="expired"))
 
 
 def test_a_void_from_outside_is_recorded_as_ours_would_be() -> None:

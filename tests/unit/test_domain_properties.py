@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from aegispay.domain import commands as cmd
 from aegispay.domain import errors
@@ -457,6 +458,22 @@ def test_a_refused_reversal_is_tried_again_a_bounded_number_of_times_and_owed_un
     assert done.payment.operations[0].status is OperationStatus.REVERSED
     twice = play(done, (ends(4, approved()),))
     assert twice.payment.review == "reversed_twice"
+
+
+def test_a_person_reverses_only_what_is_unwanted_and_what_they_were_asked_about() -> None:
+    late = automatic(attempt(0), ends(0, HARD), ends(0, approved()))
+    hand = cmd.RecordReversed(target_id=name(0), operation_id=name(9))
+    refused(late, hand, word="is in no review")
+    start = cmd.StartReversal(operation_id=name(1), target_id=name(0))
+    asked = play(late, (start, ends(1, SOFT)))
+    refused(asked, replace(hand, operation_id=name(1)), word="has an operation")
+    refused(asked, replace(hand, target_id=name(1)), word="not an unwanted")
+    done = play(asked, (hand, cmd.CloseReview(reason="seen")))
+    assert (done.payment.state, done.payment.review) == (S.FAILED, None)
+    assert done.payment.operations[0].status is OperationStatus.REVERSED
+    refused(done, hand, word="not an unwanted")
+    # The reversal that the gateway had refused turns out done as well: given back twice.
+    assert play(done, (ends(1, approved()),)).payment.review == "reversed_twice"
 
 
 def test_what_was_wanted_is_not_reversed() -> None:

@@ -179,7 +179,7 @@ def test_an_operations_hash_covers_its_kind_its_payment_and_all_that_was_asked()
 def test_the_limits_of_a_payment_are_what_they_are_said_to_be() -> None:
     """They are part of the contract: what was allowed yesterday must not be refused today."""
     assert (record.ATTEMPTS_MAX, record.OPERATIONS_MAX) == (10, 250)
-    assert (decide.REVERSALS_MAX, decide.DISPUTES_MAX) == (10, 50)
+    assert (decide.REVERSALS_MAX, decide.DISPUTES_MAX, decide.VOIDS_KEPT) == (10, 50, 20)
     assert AMOUNT_MINOR_MAX == 10**15
     assert record.TIME_MAX_US == 253_402_300_799_000_000
 

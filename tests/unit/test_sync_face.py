@@ -9,6 +9,8 @@ import pytest
 
 from aegispay import AegisPaySync, InvalidRequest, Money
 from aegispay.domain.errors import ConfigError, NotRunning
+from aegispay.domain.outcomes import Approved, Outcome
+from aegispay.gateways.gateway import GatewayCall
 from aegispay.testing.instant_gateway import InstantGateway
 
 USD100 = Money(100_00, "USD")
@@ -25,6 +27,19 @@ def test_a_charge_and_its_replay_without_await(tmp_path: Path) -> None:
             pay.charge(USD100, "tok_ok", idempotency_key="")
         with pytest.raises(AttributeError):
             pay.no_such_method  # noqa: B018
+
+
+def test_a_review_is_closed_without_await(tmp_path: Path) -> None:
+    async def odd(gateway: InstantGateway, call: GatewayCall) -> Outcome:
+        return Approved(reference="odd_1", amount_minor=99_99)
+
+    gateway = InstantGateway()
+    gateway.faults.append(odd)
+    with AegisPaySync([gateway], store=f"sqlite:///{tmp_path}/p.db") as pay:
+        pay.charge(USD100, "tok_ok", idempotency_key="k", timeout_s=0.05)
+        (asked,) = pay.list(states=["needs_review"])
+        assert pay.close_review(asked.id, reason="ann: agreed").state == "succeeded"
+        assert pay.get(asked.id).captured_minor == 99_99
 
 
 def test_threads_share_one_instance_and_one_key_is_one_charge(tmp_path: Path) -> None:

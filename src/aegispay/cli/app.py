@@ -17,6 +17,7 @@ from aegispay.cli import (
     payment_commands,
     read_commands,
     reconcile_command,
+    review_commands,
     simulate_command,
     store_commands,
 )
@@ -54,6 +55,7 @@ app = typer.Typer(
 for commands in (
     payment_commands,
     read_commands,
+    review_commands,
     store_commands,
     config_commands,
     demo_command,

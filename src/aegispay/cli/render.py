@@ -98,6 +98,11 @@ def result_view(result: Result) -> RenderableType:
     return _fields(rows)
 
 
+def money_fields(payment: Payment, *rows: tuple[str, object]) -> RenderableType:
+    """These rows, and how the payment's amounts stand."""
+    return _fields([*rows, *_amounts(payment)])
+
+
 def _money(amount_minor: int, payment: Payment) -> str:
     return Money(amount_minor, payment.currency).format()
 
@@ -158,6 +163,10 @@ def _head(payment: Payment, newest: int) -> list[tuple[str, object]]:
         rows.append(("next action", payment.next_action.url or str(payment.next_action.type)))
     if payment.review is not None:
         rows.append(("review", payment.review))
+        if payment.version == newest:
+            waits = payment.review_until_evidence and payment.unfinished
+            then = f"sync {payment.id}" if waits else f"review close {payment.id} --reason TEXT"
+            rows.append(("then", f"aegispay {then}"))
     return rows
 
 
@@ -243,6 +252,24 @@ def list_view(payments: Sequence[Payment]) -> RenderableType:
             state_text(payment.state),
             payment.amount.format(),
             Text(clean(payment.gateway or "")),
+        )
+    return table
+
+
+def reviews_view(asked: Sequence[tuple[Payment, int]]) -> RenderableType:
+    """Payments that wait for a person, one a line, with the time since when."""
+    if not asked:
+        return Text("No payment waits for a person.")
+    table = _table(
+        "payment", "since (UTC)", "amount", "gateway", "why", fixed=("payment",), right=("amount",)
+    )
+    for payment, since_us in asked:
+        table.add_row(
+            payment.id,
+            time_text(since_us)[:19],
+            payment.amount.format(),
+            Text(clean(payment.gateway or "")),
+            Text(clean(payment.review or "")),
         )
     return table
 

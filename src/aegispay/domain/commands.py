@@ -68,7 +68,7 @@ class StartVoid(_Command, frozen=True, kw_only=True):
 
     operation_id: str
     reason: str | None = None
-    """`expired` ends the payment as EXPIRED, anything else as CANCELED."""
+    """`expired` ends the payment as EXPIRED, anything else as CANCELED. Whoever says it bounds how often."""
 
 
 class StartRefund(_Command, frozen=True, kw_only=True):
@@ -117,7 +117,17 @@ class RequestReview(_Command, frozen=True, kw_only=True):
     operation_id: str | None = None
 
 
+class RecordReversed(_Command, frozen=True, kw_only=True):
+    """A person gave an unwanted success back at the gateway."""
+
+    target_id: str
+    operation_id: str
+    """Of the reversal that is recorded where none of ours is under way."""
+
+
 class CloseReview(_Command, frozen=True, kw_only=True):
+    """A person has looked, and says why the payment goes on."""
+
     reason: str
 
 
@@ -148,6 +158,7 @@ Command = (
     | RecordExternalVoid
     | RecordUndone
     | RequestReview
+    | RecordReversed
     | CloseReview
     | OpenDispute
     | CloseDispute

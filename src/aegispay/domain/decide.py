@@ -7,7 +7,7 @@ final states left only by listed edges (I12).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec.structs import replace
@@ -24,16 +24,19 @@ from aegispay.domain.errors import (
 )
 from aegispay.domain.events import CaptureMode, OperationKind
 from aegispay.domain.money import AMOUNT_MINOR_MAX, Currency, Money
+from aegispay.domain.outcomes import Evidence
 from aegispay.domain.payment import Operation, OperationStatus, Payment, state_of
 from aegispay.domain.record import (
     ATTEMPTS_MAX,
     OPERATIONS_MAX,
+    REVERSAL_REFUSED,
     Events,
     may_try_next,
     next_may_start,
     record,
     stranded,
     undo,
+    unreversed,
 )
 from aegispay.domain.states import PAID, PaymentState
 
@@ -49,6 +52,10 @@ __all__ = [
     "stranded",
 ]
 
+VOIDS_KEPT = 20
+"""So many voids more may a payment have that has all the operations it may: what is held can always be released."""
+BY_HAND = "reversed_by_hand"
+"""The reason of a reversal that a person made at the gateway."""
 REVERSALS_MAX = 10
 """How often the reversal of one unwanted success is tried; after that a person must do it."""
 
@@ -99,10 +106,10 @@ def _initiate(command: cmd.Initiate) -> Events:
     )
 
 
-def _room(payment: Payment, operation_id: str) -> None:
+def _room(payment: Payment, operation_id: str, most: int = OPERATIONS_MAX) -> None:
     _fresh(payment, operation_id)
-    if len(payment.operations) >= OPERATIONS_MAX:
-        raise InvalidState(f"{payment.id} has {OPERATIONS_MAX} operations, the most that a payment may have.")
+    if len(payment.operations) >= most:
+        raise InvalidState(f"{payment.id} has {most} operations, the most that a payment may have.")
 
 
 def _fresh(payment: Payment, operation_id: str) -> None:
@@ -220,7 +227,10 @@ def _start_capture(payment: Payment, command: cmd.StartCapture) -> Events:
 
 
 def _start_void(payment: Payment, command: cmd.StartVoid) -> Events:
-    _room(payment, command.operation_id)
+    if command.reason == "expired":
+        _fresh(payment, command.operation_id)  # What lapsed is released, whatever was asked before.
+    else:
+        _room(payment, command.operation_id, OPERATIONS_MAX + VOIDS_KEPT)
     if payment.state is PaymentState.REQUIRES_ACTION:
         parent = payment.first_operation
     else:
@@ -334,7 +344,7 @@ def _external_void(payment: Payment, command: cmd.RecordExternalVoid) -> Events:
         return ()
     if payment.unfinished:
         raise OperationInDoubt(f"an operation of {payment.id} is under way; the void may be its outcome.")
-    _room(payment, command.operation_id)
+    _fresh(payment, command.operation_id)  # It ends the payment, so there is room for it.
     winner = payment.winner
     if winner is None or payment.state is not PaymentState.AUTHORIZED or payment.captured_minor:
         if payment.review is not None:
@@ -361,9 +371,7 @@ def _external_void(payment: Payment, command: cmd.RecordExternalVoid) -> Events:
 
 def _start_reversal(payment: Payment, command: cmd.StartReversal) -> Events:
     _fresh(payment, command.operation_id)
-    target = payment.operation(command.target_id)
-    if target is None or target.status is not OperationStatus.UNWANTED:
-        raise InvalidState(f"{command.target_id} of {payment.id} is not an unwanted success.")
+    target = _unwanted(payment, command.target_id)
     reversals = [op for op in payment.operations if op.compensates and op.parent_id == target.id]
     if any(op.unfinished for op in reversals):
         raise OperationInDoubt(f"{target.id} is being reversed.")
@@ -371,17 +379,47 @@ def _start_reversal(payment: Payment, command: cmd.StartReversal) -> Events:
         raise InvalidState(
             f"{REVERSALS_MAX} reversals of {target.id} were refused; reverse it at the gateway."
         )
+    return (_reversal(target, command.operation_id, "late_success"),)
+
+
+def _unwanted(payment: Payment, target_id: str) -> Operation:
+    target = payment.operation(target_id)
+    if target is None or target.status is not OperationStatus.UNWANTED:
+        raise InvalidState(f"{target_id} of {payment.id} is not an unwanted success.")
+    return target
+
+
+def _reversal(target: Operation, operation_id: str, reason: str) -> ev.OperationStarted:
+    return ev.OperationStarted(
+        operation_id=operation_id,
+        kind=OperationKind.REFUND if target.kind is OperationKind.CHARGE else OperationKind.VOID,
+        gateway=target.gateway,
+        amount_minor=target.taken_minor,
+        gateway_key=gateway_key(operation_id),
+        parent_id=target.id,
+        reason=reason,
+        compensates=True,
+    )
+
+
+def _record_reversed(payment: Payment, command: cmd.RecordReversed) -> Events:
+    """The person's word counts for the reversal that is under way, else for one of its own."""
+    target = _unwanted(payment, command.target_id)
+    if payment.review is None:
+        raise InvalidState(f"{payment.id} is in no review; nobody was asked to reverse {target.id}.")
+    for reversal in payment.operations:
+        if reversal.unfinished and reversal.compensates and reversal.parent_id == target.id:
+            return (_reversed_by_hand(reversal.id, target),)
+    _fresh(payment, command.operation_id)
     return (
-        ev.OperationStarted(
-            operation_id=command.operation_id,
-            kind=OperationKind.REFUND if target.kind is OperationKind.CHARGE else OperationKind.VOID,
-            gateway=target.gateway,
-            amount_minor=target.taken_minor,
-            gateway_key=gateway_key(command.operation_id),
-            parent_id=target.id,
-            reason="late_success",
-            compensates=True,
-        ),
+        _reversal(target, command.operation_id, BY_HAND),
+        _reversed_by_hand(command.operation_id, target),
+    )
+
+
+def _reversed_by_hand(operation_id: str, target: Operation) -> ev.OperationApproved:
+    return ev.OperationApproved(
+        operation_id=operation_id, amount_minor=target.taken_minor, reference="", evidence=Evidence.PERSON
     )
 
 
@@ -405,10 +443,34 @@ def _request_review(payment: Payment, command: cmd.RequestReview) -> Events:
 def _close_review(payment: Payment, command: cmd.CloseReview) -> Events:
     if payment.review is None:
         return ()
+    owed = unreversed(payment)
+    if owed:
+        raise InvalidState(
+            f"an unwanted success of {payment.id} must be reversed first: {_listed(payment, owed)}.",
+            hint="Give it back at the gateway, and close the review as reversed by hand.",
+        )
+    waiting = payment.unfinished
+    if waiting and payment.review_until_evidence and not payment.review.startswith(REVERSAL_REFUSED):
+        by_hand = any(op.compensates for op in waiting)
+        raise OperationInDoubt(
+            f"{payment.id} is in review until it is known what became of it: {_listed(payment, waiting)}.",
+            hint="It is still tried; or give it back at the gateway, and close the review as reversed by hand."
+            if by_hand
+            else "What the gateway says closes the review by itself; `sync` asks it now.",
+        )
     reopened = replace(payment, review=None)
     if stranded(replace(reopened, state=state_of(reopened))):
-        raise InvalidState(f"an unwanted success of {payment.id} must be reversed first.")
+        raise InvalidState(f"{payment.id} would wait for something that nobody does.")
     return (ev.ReviewClosed(reason=command.reason),)
+
+
+def _listed(payment: Payment, operations: Iterable[Operation]) -> str:
+    """What a person must know of each: `refund op_1 of 5.00 USD at stripe is in_doubt`."""
+    return ", ".join(
+        f"{op.kind} {op.id} of {Money(op.taken_minor or op.amount_minor, payment.currency).format()}"
+        f" at {op.gateway} is {op.status}"
+        for op in operations
+    )
 
 
 _DECIDERS: dict[type, Callable[[Payment, Any], Events]] = {
@@ -423,6 +485,7 @@ _DECIDERS: dict[type, Callable[[Payment, Any], Events]] = {
     cmd.RecordExternalVoid: _external_void,
     cmd.RecordUndone: undo,
     cmd.RequestReview: _request_review,
+    cmd.RecordReversed: _record_reversed,
     cmd.CloseReview: _close_review,
     cmd.OpenDispute: open_dispute,
     cmd.CloseDispute: close_dispute,

@@ -27,8 +27,10 @@ from aegispay.domain.states import UNSETTLED
 TIME_MAX_US = 253_402_300_799_000_000
 """The end of the year 9999."""
 OPERATIONS_MAX = 250
-"""No payment has more operations than this, reversals apart."""
+"""No payment has more operations than this, but for reversals and the last voids (`VOIDS_KEPT`, and of what lapsed)."""
 ATTEMPTS_MAX = 10
+REVERSAL_REFUSED = "reversal_refused"
+"""What the review's reason begins with where the gateway keeps what nobody wanted."""
 
 Events = tuple[EventData, ...]
 _NO_EFFECT = frozenset({OperationStatus.DECLINED, OperationStatus.NOT_SENT})
@@ -225,7 +227,7 @@ def _without_effect(
     if operation.compensates:
         return [
             *events,
-            *_flag(payment, f"reversal_refused: {code}", operation.parent_id, until_evidence=True),
+            *_flag(payment, f"{REVERSAL_REFUSED}: {code}", operation.parent_id, until_evidence=True),
         ]
     confirmed_no = operation.kind is OperationKind.CONFIRM and isinstance(outcome, Declined)
     if not operation.attempt and not confirmed_no:

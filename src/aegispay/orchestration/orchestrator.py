@@ -39,6 +39,7 @@ from aegispay.orchestration.requests import (
     request_hash,
 )
 from aegispay.orchestration.results import InProgress, Result, payment_result, pending
+from aegispay.orchestration.reviews import Reviews, check_reason
 from aegispay.orchestration.settings import Settings
 from aegispay.ports import Ports
 from aegispay.resilience.deadline import Deadline
@@ -70,6 +71,7 @@ class Orchestrator:
         self._registry = registry
         self.answers = Answers(self.engine, self.flights)
         self.inbound = Inbound(self.engine, self.driver, registry)
+        self._reviews = Reviews(self.engine)
         self._follow_ups = FollowUps(self.engine, self.driver, self.answers, registry)
         self.running = False
 
@@ -226,6 +228,15 @@ class Orchestrator:
             asked.digest, asked.request_hash, timeout_s, lambda flight: self._follow_ups.run(asked, flight)
         )
         return await self._answer(flight, timeout_s)
+
+    async def close_review(
+        self, payment: str, reason: str, reversed_by_hand: bool, merchant_id: str
+    ) -> Payment:
+        """Ends the payment's review, on a person's word."""
+        self._check_running()
+        check_reason(reason)
+        found = await self.get(payment, merchant_id)
+        return await self._reviews.close(found, reason, reversed_by_hand=reversed_by_hand)
 
     # --- reading and evidence on demand -------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from aegispay.domain import commands as cmd
-from aegispay.domain.errors import AegisPayError, InvalidState, StaleFence, StoreError, VersionConflict
+from aegispay.domain.errors import AegisPayError, OperationInDoubt, StaleFence, StoreError, VersionConflict
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import (
     Approved,
@@ -214,15 +214,30 @@ class RecoveryWorker:
             ):
                 report.resolved += 1
                 return
-        review_after_s = engine.settings.review_after_s
-        # A send that was recorded under a clock that ran ahead makes the quiet period end late: evidence is still to come.
-        patience = 1 if engine.quiet_left_s(operation, row) <= 0 else _PATIENCE
-        if self._age_s(operation) >= patience * review_after_s and payment.review is None:
-            reason = f"in doubt for {review_after_s:g} s: {operation.code or operation.status}"
+        if known is not None and isinstance(known.outcome, Pending):
+            # The gateway's last word: that it is at work on it. Nothing counts from the send any more.
+            row = replace(row, sent_at_us=engine.ports.clock.now_us())
+        await self._wait_on(payment, payment.operation(operation.id) or operation, row, report)
+
+    async def _wait_on(
+        self, payment: Payment, operation: Operation, row: InFlight, report: RecoveryReport
+    ) -> None:
+        """It is looked for again later; where it has taken too long already a person is asked."""
+        engine = self._engine
+        quiet_s = 0.0
+        if operation.status is not OperationStatus.PENDING:
+            quiet_s = engine.quiet_left_s(operation, row)
+        reason = self._overdue(operation, row, quiet_s)
+        if reason is not None and payment.review is None:
             payment = await self._review(payment, operation, row, reason)
-            report.reviews += 1
+            now = payment.operation(operation.id)
+            if now is None or not now.unfinished:
+                # Evidence came while we asked the gateway.
+                await engine.release(payment, row)
+                report.resolved += 1
+                return
+            report.reviews += payment.review is not None
         delay_s = engine.settings.recovery_retry.delay_s(row.tries, engine.ports.random)
-        quiet_s = engine.quiet_left_s(operation, row)
         if payment.review is not None:
             delay_s = max(delay_s, _REVIEWED_INTERVAL_S)
         elif quiet_s > 0:
@@ -230,6 +245,23 @@ class RecoveryWorker:
             delay_s = max(delay_s, rest_s) if row.tries > 1 else min(delay_s, rest_s)
         await engine.hand_over(payment, row, delay_s)
         report.waiting += 1
+
+    def _overdue(self, operation: Operation, row: InFlight, quiet_s: float) -> str | None:
+        """Why a person should be asked by now, if one should."""
+        settings = self._engine.settings
+        age_s = self._age_s(operation)
+        if operation.status is OperationStatus.PENDING:
+            if age_s >= settings.pending_review_after_s:
+                return f"pending for {settings.pending_review_after_s:g} s: {operation.code or 'processing'}"
+            said_us = max(row.sent_at_us, operation.started_at_us)
+            silent_s = (self._engine.ports.clock.earliest_us() - said_us) / 1_000_000
+            late = silent_s >= settings.review_after_s
+        else:
+            # A send recorded under a clock that ran ahead makes the quiet period end late: evidence is still to come.
+            patience = 1 if quiet_s <= 0 else _PATIENCE
+            late = age_s >= patience * settings.review_after_s
+        code = operation.code or operation.status
+        return f"in doubt for {settings.review_after_s:g} s: {code}" if late else None
 
     async def _send_first(
         self, payment: Payment, operation: Operation, row: InFlight, report: RecoveryReport
@@ -239,7 +271,7 @@ class RecoveryWorker:
         review_after_s = engine.settings.review_after_s
         if self._age_s(operation) >= review_after_s and payment.review is None:
             payment = await self._review(payment, operation, row, f"not sent for {review_after_s:g} s")
-            report.reviews += 1
+            report.reviews += payment.review is not None
         row = await engine.about_to_send(payment, row)
         payment = await self._driver.drive(payment, row, self._deadline())
         after = payment.operation(operation.id)
@@ -267,6 +299,8 @@ class RecoveryWorker:
         return (self._engine.ports.clock.earliest_us() - operation.started_at_us) / 1_000_000
 
     async def _review(self, payment: Payment, operation: Operation, row: InFlight, reason: str) -> Payment:
+        """Asks a person, unless what called for it has changed meanwhile: then the payment comes back as it is now."""
+        called_for = _standing(payment, operation)
         while True:
             draft = self._engine.journal.draft(payment)
             draft.apply(cmd.RequestReview(reason=reason, operation_id=operation.id))
@@ -275,6 +309,8 @@ class RecoveryWorker:
                 return await self._engine.journal.commit(draft, guard=guard)
             except VersionConflict:
                 payment = await self._engine.load(payment.id)
+                if payment.review is not None or _standing(payment, operation) != called_for:
+                    return payment
 
     # --- what is due ----------------------------------------------------------------------------------------
 
@@ -302,7 +338,10 @@ class RecoveryWorker:
             payment = await self._review(
                 payment, operation, row, "failed, and the gateway does not say that it had no effect"
             )
-            await engine.release(payment, row)
+            if payment.review is None:
+                await engine.hand_over(payment, row, engine.settings.watch_after_s)
+            else:
+                await engine.release(payment, row)
 
     async def _payer_is_late(self, payment: Payment, operation: Operation, row: InFlight) -> None:
         """The payer's time is up: they may have acted without coming back; otherwise cancel at the gateway."""
@@ -359,9 +398,12 @@ class RecoveryWorker:
         refused = sum(1 for op in voids if op.status is OperationStatus.DECLINED)
         gateway = engine.registry.find(row.gateway)
         cannot = gateway is not None and not gateway.capabilities.void
-        if cannot and await self._lapsed_by_itself(payment, row):
+        stuck = cannot or refused >= _REFUSALS_MAX or len(voids) >= _RELEASES_MAX
+        if stuck and await self._given_back(payment, row):
             return
-        if cannot or refused >= _REFUSALS_MAX or len(voids) >= _RELEASES_MAX:
+        if cannot and await self._may_lapse_by_itself(payment, row):
+            return
+        if stuck:
             operation = payment.operation(row.operation_id) or payment.operations[0]
             reason = f"cannot be released: {'the gateway has no void' if cannot else voids[-1].code}"
             payment = await self._review(payment, operation, row, reason)
@@ -370,9 +412,9 @@ class RecoveryWorker:
         draft = engine.journal.draft(payment)
         try:
             draft.apply(cmd.StartVoid(operation_id=operation_id, reason="expired"))
-        except InvalidState:
+        except OperationInDoubt:
             # A capture or confirmation is under way; look again when it has ended.
-            await engine.hand_over(payment, row, engine.settings.lease_s)
+            await engine.hand_over(payment, row, self._until_it_ended_s(row))
             return
         void_row = engine.new_row(draft.current, operation_id, row.gateway)
         later = engine.ports.clock.now_us() + int(_REVIEWED_INTERVAL_S * 1_000_000)
@@ -382,11 +424,8 @@ class RecoveryWorker:
         payment = await engine.journal.commit(draft, guard=guard, opens=(void_row,))
         await self._driver.drive(payment, void_row, self._deadline())
 
-    async def _lapsed_by_itself(self, payment: Payment, row: InFlight) -> bool:
-        """Whether nothing is left for a person: the PSP, which has no void, gave the authorisation back or soon will.
-
-        Only its own word that it did ends the payment. Until then it is asked again, for as long as a doubt may last.
-        """
+    async def _given_back(self, payment: Payment, row: InFlight) -> bool:
+        """Whether the PSP says that it gave the authorisation back, by itself or by hand: that ends the payment."""
         engine = self._engine
         held = payment.winner
         gateway = engine.registry.find(row.gateway)
@@ -399,9 +438,9 @@ class RecoveryWorker:
             void_id = engine.new_operation_id()
             try:
                 draft.apply(cmd.StartVoid(operation_id=void_id, reason="expired"))
-            except InvalidState:
+            except OperationInDoubt:
                 # As in `_cancel`: a capture is under way, and its own evidence comes first.
-                await engine.hand_over(payment, row, engine.settings.lease_s)
+                await engine.hand_over(payment, row, self._until_it_ended_s(row))
                 return True
             gone = Approved(
                 reference=outcome.reference or held.reference or "",
@@ -410,6 +449,15 @@ class RecoveryWorker:
             draft.apply(cmd.RecordOutcome(operation_id=void_id, outcome=gone, evidence=Evidence.LOOKUP))
             await engine.journal.commit(draft, guard=Guard(operation_id=row.operation_id, fence=row.fence))
             return True
+        return False
+
+    async def _may_lapse_by_itself(self, payment: Payment, row: InFlight) -> bool:
+        """Whether a PSP without a void may still give the authorisation back by itself; it is asked again until then."""
+        engine = self._engine
+        held = payment.winner
+        gateway = engine.registry.find(row.gateway)
+        if held is None or gateway is None or payment.state is not PaymentState.AUTHORIZED:
+            return False
         ttl_s = gateway.capabilities.authorization_ttl_s or 0.0
         expired_us = payment.expires_at_us or held.started_at_us + int(ttl_s * 1_000_000)
         if engine.ports.clock.now_us() - expired_us >= engine.settings.review_after_s * 1_000_000:
@@ -417,8 +465,20 @@ class RecoveryWorker:
         await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
         return True
 
+    def _until_it_ended_s(self, row: InFlight) -> float:
+        """How long to wait for another operation of the payment; one that is pending may take days."""
+        engine = self._engine
+        again_s = engine.settings.recovery_retry.delay_s(row.tries, engine.ports.random)
+        return max(engine.settings.lease_s, again_s)
+
     def _deadline(self) -> Deadline:
         return Deadline(self._engine.ports.clock, self._engine.settings.answer_timeout_s)
+
+
+def _standing(payment: Payment, operation: Operation) -> tuple[PaymentState, OperationStatus | None]:
+    """What a person is asked about: while it stays, so does the question."""
+    now = payment.operation(operation.id)
+    return payment.state, now.status if now is not None else None
 
 
 def _nothing_new(operation: Operation, known: Known) -> bool:

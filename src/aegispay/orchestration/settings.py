@@ -40,6 +40,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     recovery_concurrency_max: int = 16
     review_after_s: float = 24 * 3600.0
     """An operation in doubt for longer than this goes to NEEDS_REVIEW (and is still looked for)."""
+    pending_review_after_s: float = 7 * 24 * 3600.0
+    """The same for one that the gateway says is pending: bank debits and refunds take days. Where the gateway has said
+    nothing for `review_after_s`, a person is asked before."""
     action_timeout_s: float = 3600.0
     """How long a payer has for the next action before the payment is canceled at the gateway and EXPIRED."""
     watch_after_s: float = 600.0

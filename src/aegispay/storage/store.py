@@ -48,7 +48,8 @@ class InFlight(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     tries: int = 0
     """How often the recovery worker has tried."""
     sent_at_us: int = 0
-    """When the call was last sent (or may have been): quiet periods count from here. -1: provably never."""
+    """When the call was last sent (or may have been): quiet periods count from here. -1: provably never.
+    Of an operation that is pending: when the gateway last said so."""
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False, kw_only=True):
