@@ -16,7 +16,7 @@ from aegispay.config import load
 from aegispay.storage import schema
 
 COMMANDS = [
-    *("charge", "capture", "void", "refund", "complete", "sync", "show", "list"),
+    *("charge", "capture", "void", "refund", "complete", "sync", "show", "list", "notices"),
     *("recover", "migrate", "check", "config", "demo", "bench"),
 ]
 GATEWAY = "tests.fakes.booked_gateway:BookedGateway"
