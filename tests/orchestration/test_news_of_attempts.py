@@ -66,6 +66,22 @@ def disputed(world: World, opened: bool = False, won: bool | None = False) -> Ga
     return event(f"dispute {opened}", dispute=news, reference="dp_1", payment_reference=paid_there)
 
 
+def given_back_in_part(world: World) -> GatewayEvent:
+    return given_back(world, amount_minor=40_00)
+
+
+def captured_there(world: World) -> GatewayEvent:
+    return given_back(world, K.CAPTURE)
+
+
+def dispute_opened(world: World) -> GatewayEvent:
+    return disputed(world, opened=True)
+
+
+def lost_says_somebody(world: World) -> GatewayEvent:
+    return replace(disputed(world), forgeable=True)
+
+
 async def failed_over(make_world: Make, *, hold: bool = False) -> tuple[World, AegisPay, Payment]:
     """Alpha declined and had taken the money all the same; beta was approved. Alpha refuses the first reversal."""
     world = make_world(TellingGateway("alpha"), TellingGateway("beta"))
@@ -106,6 +122,23 @@ async def test_what_the_loser_gave_back_is_its_reversal_in_any_order(
     assert seen[0] == seen[1]
 
 
+@pytest.mark.parametrize("how", [given_back, disputed])
+async def test_a_failed_payment_that_was_charged_all_the_same_and_given_back_is_at_rest(
+    make_world: Make, how: Callable[[World], GatewayEvent]
+) -> None:
+    world = make_world(TellingGateway("alpha"))
+    pay = await world.instance()
+    world.gateways[0].faults.extend([declined_but_done, refused])
+    failed = await pay.charge(USD100, "tok_ok", idempotency_key="k")
+    assert failed.payment.state is S.FAILED
+    await tell(pay, late_success(world, failed.payment))
+    assert (await pay.get(failed.payment_id)).review == "reversal_refused: balance_too_low"
+    await tell(pay, how(world))
+    note_given_back(world, failed.payment)
+    (after,) = await world.check_books(pay)
+    assert (after.state, after.operations[0].status) == (S.FAILED, OperationStatus.REVERSED)
+
+
 async def test_a_refund_of_the_loser_is_not_counted_while_its_success_is_not_known(make_world: Make) -> None:
     """The charge that was declined has no reference here, so the notice must name our payment to be tied to it at all."""
     world, pay, payment = await failed_over(make_world)
@@ -134,10 +167,10 @@ async def test_a_void_of_the_losers_hold_is_its_reversal(make_world: Make) -> No
 @pytest.mark.parametrize(
     ("told", "reason"),
     [
-        (lambda world: given_back(world, amount_minor=40_00), "external_refund_of_unwanted_attempt: dash_1"),
-        (lambda world: given_back(world, K.CAPTURE), "external_capture_of_unwanted_attempt: dash_1"),
-        (lambda world: disputed(world, opened=True), "dispute_of_unwanted_attempt: dp_1"),
-        (lambda world: replace(disputed(world), forgeable=True), "dispute_of_unwanted_attempt: dp_1"),
+        (given_back_in_part, "external_refund_of_unwanted_attempt: dash_1"),
+        (captured_there, "external_capture_of_unwanted_attempt: dash_1"),
+        (dispute_opened, "dispute_of_unwanted_attempt: dp_1"),
+        (lost_says_somebody, "dispute_of_unwanted_attempt: dp_1"),
     ],
 )
 async def test_what_does_not_undo_the_loser_is_a_persons_and_leaves_the_winner_alone(
