@@ -229,6 +229,30 @@ async def test_a_void_of_the_losers_hold_that_could_be_forged_is_looked_up(make_
     assert (await pay.get(payment.id)).operations[0].status is OperationStatus.REVERSED
 
 
+async def test_a_late_success_under_the_winners_reference_is_found_at_the_gateway_that_told(
+    make_world: Make,
+) -> None:
+    world = make_world(TellingGateway("alpha"), TellingGateway("beta"))
+    for gateway in world.gateways:
+        gateway._reference = lambda number: f"tx_{number}"  # type: ignore[method-assign]
+    pay = await world.instance()
+    world.gateways[0].faults.append(declined_but_done)
+    paid = await pay.charge(USD100, "tok_ok", idempotency_key="k")
+    assert paid.payment.gateway_reference == world.gateways[0].books[0].reference == "tx_1"
+    approved = Approved(reference="tx_1", amount_minor=100_00)
+    told = event("late", kind=K.CHARGE, outcome=approved, reference="tx_1", payment_id=paid.payment_id)
+    await tell(pay, told)
+    assert len(await pay.notices(state="open")) == 1, "it is no old news of beta's charge"
+    await tell(pay, replace(told, id="by our id", operation_id=paid.payment.operations[0].id))
+    await world.clock.sleep(60)
+    await pay.recover()
+    assert await pay.notices(state="open") == []
+    (after,) = await world.check_books(pay)
+    assert after.operations[0].status is OperationStatus.REVERSED
+    await tell(pay, replace(given_back(world), id="again", reference="tx_1", payment_reference="tx_1"))
+    assert (await pay.get(paid.payment_id)).refunded_minor == 0
+
+
 # --- which attempt ------------------------------------------------------------------------------------------
 
 

@@ -185,6 +185,21 @@ async def test_a_failure_that_may_be_an_open_operations_waits_for_its_end(make_w
     assert await still_tried(pay) == []
 
 
+@pytest.mark.parametrize(("token", "questions"), [("tok_ok", 0), ("tok_hard", 1)])
+async def test_a_hint_that_no_look_up_answers_is_asked_about_where_the_attempt_had_failed(
+    make_world: Make, token: str, questions: int
+) -> None:
+    world = make_world(silent())
+    pay = await world.instance()
+    result = await pay.charge(USD100, token, idempotency_key="k")
+    first = result.payment.operations[0]
+    hint = GatewayEvent(id="1", type="look", at_us=0, kind=K.CHARGE, operation_id=first.id, must_look_up=True)
+    await tell(pay, hint)
+    await pass_hours(world, pay, 40)
+    assert len(await asked(pay, result.payment_id)) == questions
+    assert len(await still_tried(pay)) == questions
+
+
 async def test_what_is_under_way_at_the_dashboard_is_not_waited_for(make_world: Make) -> None:
     world = make_world(TellingGateway("alpha"))
     pay = await world.instance()

@@ -155,10 +155,10 @@ class Inbound:
             payment = await self._payment_told_of(event, notice.gateway)
             waited_s = (self._engine.ports.clock.now_us() - notice.received_at_us) / 1_000_000
             if payment is not None and waited_s < KEPT_S:
-                if not _says_no(event) or _operation_of(payment, event) is not None:
+                operation = _operation_of(payment, event, notice.gateway)
+                if not _changes_nothing(event, operation):
                     await self._ask(payment, event)
                 elif not payment.unfinished:
-                    # It had no effect, and nothing of ours can be meant any more.
                     return replace(notice, state=NoticeState.APPLIED)
                 return later
         except (NotYet, AegisPayError) as error:
@@ -193,7 +193,7 @@ class Inbound:
         if event.dispute is not None:
             await self._outside.dispute(payment, event, event.dispute, notice.gateway)
             return
-        operation = _operation_of(payment, event)
+        operation = _operation_of(payment, event, notice.gateway)
         if operation is None:
             await self._outside.operation(payment, event, notice.gateway)
             return
@@ -295,26 +295,33 @@ def _notice_id(text: str) -> str:
     return text if len(text) <= NOTICE_ID_LENGTH_MAX else blake2b(text.encode(), digest_size=32).hexdigest()
 
 
-def _operation_of(payment: Payment, event: GatewayEvent) -> Operation | None:
-    """The operation that the news is about: by our id, by the PSP's, or the attempt at that PSP payment."""
-    for operation in reversed(payment.operations):
+def _operation_of(payment: Payment, event: GatewayEvent, gateway: str) -> Operation | None:
+    """The operation at this gateway that the news is about: by our id, by the PSP's, or the attempt at that PSP payment."""
+    there = [op for op in reversed(payment.operations) if op.gateway == gateway]
+    for operation in there:
         # News of a capture or refund may carry the reference of the authorisation that it belongs to.
         if operation.id == event.operation_id and _same_kind(operation, event):
             return operation
     if event.reference:
-        for operation in reversed(payment.operations):
+        for operation in there:
             if operation.reference == event.reference and _same_kind(operation, event):
                 return operation
     if event.kind in FIRST_KINDS and event.payment_reference:
-        for operation in reversed(payment.operations):
+        for operation in there:
             if operation.attempt and operation.reference == event.payment_reference:
                 return operation
     return None
 
 
-def _says_no(event: GatewayEvent) -> bool:
-    """Whether it tells of something that had no effect, and of nothing that had one before."""
-    return event.dispute is None and not event.undoes and isinstance(event.outcome, Declined | NotSent)
+def _changes_nothing(event: GatewayEvent, operation: Operation | None) -> bool:
+    """Whether our books are right without it, once nothing is under way: it tells of something that we did not ask for and
+    that had no effect, or asks for a look at what is approved as far as we know.
+    """
+    if event.dispute is not None or event.undoes:
+        return False
+    if operation is None:
+        return isinstance(event.outcome, Declined | NotSent)
+    return event.outcome is None and operation.status is OperationStatus.APPROVED
 
 
 def _same_kind(operation: Operation, event: GatewayEvent) -> bool:
