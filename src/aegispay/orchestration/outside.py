@@ -45,20 +45,21 @@ class Outside:
             return  # It is under way there: its end will be told too.
         attempt = attempt_of(payment, event, gateway)
         reference = event.reference or event.outcome.reference
-        if event.kind is OperationKind.VOID:
+        kind = event.kind
+        if kind is OperationKind.VOID:
             await self._void(payment, attempt, reference, event)
             return
-        if event.kind not in (OperationKind.REFUND, OperationKind.CAPTURE):
+        if kind is not OperationKind.REFUND and kind is not OperationKind.CAPTURE:
             raise NotYet("no such operation")
         known = await self.payment_at(gateway, reference)
         if known is not None and known.id != payment.id:
             raise NotYet("it is another payment's")
-        if event.kind is OperationKind.REFUND and not _may_be_refunded(payment, attempt):
+        refund = kind is OperationKind.REFUND
+        if refund and not _may_be_refunded(payment, attempt):
             # Where a PSP has no void it calls it a refund when a hold lapses; the look-up when it is due records that.
             if payment.ended:
                 return
             raise NotYet("nothing was captured")
-        refund = event.kind is OperationKind.REFUND
         command = (cmd.RecordExternalRefund if refund else cmd.RecordExternalCapture)(
             operation_id=self._engine.new_operation_id(),
             attempt_id=attempt.id if attempt is not None else None,
@@ -66,7 +67,7 @@ class Outside:
             reference=reference,
         )
         if event.forgeable or event.must_look_up:
-            amount_minor = await self._confirmed_minor(payment, attempt, event.kind, command)
+            amount_minor = await self._confirmed_minor(payment, attempt, kind, command)
             command = replace(command, amount_minor=amount_minor, evidence=Evidence.LOOKUP)
         await self.decided(payment, command)
 
