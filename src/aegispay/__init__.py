@@ -32,6 +32,7 @@ from aegispay.gateways.gateway import Gateway, GatewayCall
 from aegispay.gateways.registry import GatewayRegistry, GatewayType
 from aegispay.gateways.stripe import StripeGateway
 from aegispay.orchestration.hooks import Hooks
+from aegispay.orchestration.kept_notices import KeptNotice
 from aegispay.orchestration.results import Result
 from aegispay.orchestration.settings import DoubtPolicy, Settings
 from aegispay.service import PaymentService, ProcessPayment
@@ -63,6 +64,7 @@ __all__ = [
     "InDoubt",
     "InvalidRequest",
     "InvalidState",
+    "KeptNotice",
     "KindEvidence",
     "Money",
     "NextAction",

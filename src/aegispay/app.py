@@ -19,6 +19,7 @@ from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Gateway, Health
 from aegispay.gateways.registry import GatewayRegistry
 from aegispay.orchestration.hooks import Hooks
+from aegispay.orchestration.kept_notices import KeptNotice, kept_notices
 from aegispay.orchestration.orchestrator import Orchestrator
 from aegispay.orchestration.recovery import RecoveryReport, RecoveryWorker
 from aegispay.orchestration.requests import DEFAULT_MERCHANT, checked_request
@@ -27,6 +28,7 @@ from aegispay.orchestration.settings import Settings
 from aegispay.ports import Ports
 from aegispay.routing.router import OrderedRouter, Router
 from aegispay.storage.factory import make_store
+from aegispay.storage.notices import NoticeState
 from aegispay.storage.store import Durability, Store
 
 logger = logging.getLogger("aegispay")
@@ -381,6 +383,15 @@ class AegisPay:
         if not self._started:
             raise NotRunning("AegisPay is not running.")
         return await self._orchestrator.inbound.take(gateway, headers, body)
+
+    async def notices(
+        self, *, state: NoticeState | str = NoticeState.UNMATCHED, limit: int = 50
+    ) -> Sequence[KeptNotice]:
+        """What PSPs told us, newest first: by default what no payment of ours was found for. `limit` is 1 to 1000.
+
+        The notices of all merchants: a PSP's account does not know ours. `open` are those that are still tried.
+        """
+        return await kept_notices(self.store, state, limit)
 
     async def health(self, timeout_s: float = 5.0) -> dict[str, Health]:
         """Each gateway's answer to a cheap call that moves no money."""

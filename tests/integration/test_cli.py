@@ -21,7 +21,7 @@ from aegispay.storage import schema
 from aegispay.testing.instant_gateway import InstantGateway
 
 COMMANDS = [
-    *("charge", "capture", "void", "refund", "complete", "sync", "show", "list"),
+    *("charge", "capture", "void", "refund", "complete", "sync", "show", "list", "notices"),
     *("reviews", "review", "recover", "migrate", "check", "config", "demo", "bench"),
 ]
 PAYMENT = "pay_" + "0" * 32
@@ -635,6 +635,34 @@ def test_a_review_of_what_nobody_wanted_is_closed_once_it_was_given_back_by_hand
     assert "failed" in shop.run(*close, "--reversed-by-hand").out
     found = shop.run("show", payment, "--json").data["payment"]["operations"]
     assert [one["status"] for one in found] == ["reversed", "approved"]
+
+
+def test_notices_shows_what_no_payment_was_found_for(shop: Shop) -> None:
+    shop.charged()
+    assert shop.run("notices").out == "No notices.\n"
+    assert shop.run("notices", "--json").data == []
+    news = {"id": "evt_1", "type": "charge.refunded", "at_us": 0, "kind": "refund", "currency": "USD"}
+    told = {"type": "approved", "reference": "re_1", "amount_minor": 1250}
+    body = json.dumps({**news, "outcome": told, "reference": "re_1", "payment_reference": "pi_of_others"})
+    odd = json.dumps({**news, "currency": "???", "outcome": told})
+    with sqlite3.connect(shop.folder / "pay.db") as db:
+        for number, (state, text) in enumerate([("unmatched", body), ("unmatched", odd), ("open", "?")]):
+            row = ("booked", f"n{number}", state, number, 0, 41, text)
+            db.execute("INSERT INTO notice VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    odd_one, first = shop.run("notices", "--json").data
+    assert (odd_one["notice_id"], first["notice_id"]) == ("n1", "n0")
+    assert (first["says"], first["amount_minor"], first["payment_reference"]) == (
+        *("approved refund", 1250),
+        "pi_of_others",
+    )
+    assert first["received_at"] == "1970-01-01T00:00:00.000Z"
+    shown = shop.run("notices").out
+    assert "approved refund" in shown and "12.50 USD" in shown and "1250 minor units" in shown
+    page = shop.run("notices", "--limit", "1")
+    assert "n0" not in page.out and "More may follow" in page.err
+    assert "unreadable" in shop.run("notices", "--state", "OPEN").out
+    for argv, said in ((("--state", "lost"), "unknown notice state 'lost'"), (("--limit", "0"), "1 to 1000")):
+        assert said in one_line(shop.run("notices", *argv))
 
 
 def test_reading_needs_no_secret(shop: Shop) -> None:

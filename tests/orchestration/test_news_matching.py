@@ -71,5 +71,14 @@ PAYMENT: Payment = replace(
 )
 def test_the_operation_is_found(news: dict[str, Any], found: str | None) -> None:
     event = GatewayEvent(id="evt_1", type="t", at_us=0, **news)
-    operation = _operation_of(PAYMENT, event)
+    operation = _operation_of(PAYMENT, event, "alpha")
     assert (operation.id if operation else None) == found
+    assert _operation_of(PAYMENT, event, "beta") is None
+
+
+def test_two_gateways_may_use_the_same_names() -> None:
+    there = replace(PAYMENT.operations[0], id="op_there", gateway="beta")
+    both = replace(PAYMENT, operations=(*PAYMENT.operations, there))
+    event = GatewayEvent(id="evt_1", type="t", at_us=0, reference="psp_1", kind=K.AUTHORIZE)
+    found = [_operation_of(both, event, gateway) for gateway in ("alpha", "beta")]
+    assert [one.id for one in found if one] == ["op_first", "op_there"]

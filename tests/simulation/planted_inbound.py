@@ -46,7 +46,14 @@ INBOUND_BUGS: dict[str, Planted] = {
     ),
     "notice_given_up_at_once": Planted(
         "a notice that cannot be applied yet is dropped",
-        (Mutation(INBOUND + "_handled", "if notice.tries >= _RETRY.attempts_max:", "if True:"),),
+        (
+            Mutation(
+                INBOUND + "_handled",
+                "return await self._overdue(notice)",
+                "return replace(notice, state=NoticeState.UNMATCHED)",
+            ),
+            Mutation(INBOUND + "_handled", "if notice.tries >= _RETRY.attempts_max:", "if True:"),
+        ),
     ),
     "webhook_overrides_a_final_state": Planted(
         "the last webhook wins: what was approved is declined by an older notice, without a look",

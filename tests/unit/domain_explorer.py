@@ -7,7 +7,7 @@ Two payments that differ only in their version, times and the versions noted in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -166,20 +166,33 @@ def commands_for(payment: Payment) -> Iterator[cmd.Command]:
     yield cmd.StartVoid(operation_id=new_id, reason="expired")
     for amount in (None, PART, AMOUNT + 1):
         yield cmd.StartRefund(operation_id=new_id, amount_minor=amount)
-    for amount in (0, PART, AMOUNT + 1):
-        yield cmd.RecordExternalRefund(
-            operation_id=new_id, amount_minor=amount, reference=f"outside {amount}"
-        )
-    yield cmd.RecordExternalVoid(operation_id=new_id, reference="outside void")
     yield cmd.RequestReview(reason="person")
     yield cmd.CloseReview(reason="seen")
-    yield cmd.OpenDispute(reference="d", amount_minor=AMOUNT)
-    yield cmd.CloseDispute(reference="d", won=True)
-    yield cmd.CloseDispute(reference="d", won=False, amount_minor=PART)
+    for operation in payment.operations:
+        if operation.attempt:
+            yield from told_of(payment, operation, new_id)
+    yield cmd.RecordExternalRefund(
+        operation_id=new_id, attempt_id=None, amount_minor=PART, reference="of whom"
+    )
+    yield cmd.OpenDispute(attempt_id=None, reference="of whom", amount_minor=AMOUNT)
+
+
+def told_of(payment: Payment, attempt: Operation, new_id: str) -> Iterator[cmd.Command]:
+    """What may be heard of this attempt that was not done through us."""
+    more: Any = {"operation_id": new_id, "attempt_id": attempt.id}
+    for amount in (0, PART, AMOUNT, AMOUNT + 1):
+        yield cmd.RecordExternalRefund(**more, amount_minor=amount, reference=f"outside {amount}")
+    for amount in (PART, AMOUNT + 1):
+        yield cmd.RecordExternalCapture(**more, amount_minor=amount, reference=f"outside {amount}")
+    yield cmd.RecordExternalVoid(**more, reference="outside void")
+    yield cmd.OpenDispute(attempt_id=attempt.id, reference="d", amount_minor=AMOUNT)
+    yield cmd.CloseDispute(**more, reference="d", won=True)
+    for amount in (PART, AMOUNT):
+        yield cmd.CloseDispute(**more, reference="d", won=False, amount_minor=amount)
     if payment.disputes_open:
-        yield cmd.OpenDispute(reference="e", amount_minor=AMOUNT)
-        yield cmd.CloseDispute(reference="e", won=False)
-        yield cmd.CloseDispute(reference="e", won=None)
+        yield cmd.OpenDispute(attempt_id=attempt.id, reference="e", amount_minor=AMOUNT)
+        yield cmd.CloseDispute(**more, reference="e", won=False)
+        yield cmd.CloseDispute(**more, reference="e", won=None)
 
 
 def canonical(reached: Reached) -> bytes:

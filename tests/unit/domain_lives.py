@@ -63,7 +63,15 @@ def confirm(index: int) -> cmd.StartConfirm:
     return cmd.StartConfirm(operation_id=name(index), action_data={"returned": "yes"})
 
 
-OPEN_DISPUTE = cmd.OpenDispute(reference="d", amount_minor=AMOUNT, reason="fraud")
+def close_dispute(
+    won: bool | None, amount: int = 0, reference: str = "d", attempt_id: str | None = "op_1"
+) -> cmd.CloseDispute:
+    return cmd.CloseDispute(
+        operation_id="op_dispute", attempt_id=attempt_id, reference=reference, won=won, amount_minor=amount
+    )
+
+
+OPEN_DISPUTE = cmd.OpenDispute(attempt_id="op_1", reference="d", amount_minor=AMOUNT, reason="fraud")
 
 _EARLIER: Sequence[cmd.Command] = (attempt(0), ends(0, SOFT, again=True), attempt(1, "b"))
 """A first gateway said no, so that a late success can turn up; operation 1 at gateway b is the one that counts."""
@@ -87,7 +95,10 @@ MANUAL: dict[str, Sequence[cmd.Command]] = {
     "expired": (*_AUTHORIZED, void(2, "expired"), ends(2, approved())),
     "void not sent": (*_AUTHORIZED, void(2), ends(2, NotSent(reason="dns"))),
     "partly captured, the rest expired": (*_PART_CAPTURED, void(3, "expired"), ends(3, approved(REST))),
-    "voided outside": (*_AUTHORIZED, cmd.RecordExternalVoid(operation_id=name(2), reference="r5")),
+    "voided outside": (
+        *_AUTHORIZED,
+        cmd.RecordExternalVoid(operation_id=name(2), attempt_id=name(1), reference="r5"),
+    ),
     "captured, which failed after all": (
         *(*_AUTHORIZED, capture(2, PART), ends(2, approved(PART))),
         cmd.RecordUndone(operation_id=name(2), code="capture_failed", evidence=Evidence.LOOKUP),
@@ -118,7 +129,7 @@ AUTOMATIC: dict[str, Sequence[cmd.Command]] = {
     ),
     "dispute lost": (
         *(*_EARLIER, ends(1, approved()), OPEN_DISPUTE),
-        cmd.CloseDispute(reference="d", won=False, amount_minor=PART),
+        close_dispute(False, PART),
     ),
     "late success": (
         *_EARLIER,

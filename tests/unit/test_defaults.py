@@ -109,6 +109,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "StartRefund": {"amount_minor": None, "reason": None},
         "RecordExternalRefund": {"evidence": "webhook"},
         "RecordExternalVoid": {"evidence": "webhook"},
+        "RecordExternalCapture": {"evidence": "webhook"},
         "RecordUndone": {"evidence": "webhook"},
         "RequestReview": {"operation_id": None},
         "OpenDispute": {"reason": ""},

@@ -26,7 +26,7 @@ from aegispay.domain.states import PaymentState
 from aegispay.orchestration.requests import checked_request
 from aegispay.orchestration.results import operation_result
 from tests.unit.domain_explorer import AMOUNT, PART, initiate, play
-from tests.unit.domain_lives import approved, attempt, capture, ends, refund, void
+from tests.unit.domain_lives import approved, attempt, capture, close_dispute, ends, refund, void
 
 HELD = (attempt(0), ends(0, approved()))
 REST = AMOUNT - PART
@@ -111,11 +111,11 @@ def test_the_end_of_a_known_dispute_is_heard_however_many_there_are() -> None:
     charged = play(initiate(CaptureMode.AUTOMATIC), HELD).payment
     closed = tuple(f"d{number}" for number in range(DISPUTES_MAX))
     full = replace(charged, disputes_closed=closed)
-    assert decide(full, cmd.CloseDispute(reference="d0", won=True)) == ()
+    assert decide(full, close_dispute(True, reference="d0")) == ()
     with pytest.raises(InvalidState, match="the most that a payment may have"):
-        decide(full, cmd.CloseDispute(reference="d_new", won=True))
+        decide(full, close_dispute(True, reference="d_new", attempt_id="op_0"))
     opened = replace(charged, disputes_open=closed)
-    assert decide(opened, cmd.CloseDispute(reference="d0", won=True)) == (
+    assert decide(opened, close_dispute(True, reference="d0")) == (
         ev.DisputeClosed(reference="d0", won=True),
     )
 

@@ -14,8 +14,9 @@ from aegispay.domain.errors import InvalidState, OperationInDoubt
 from aegispay.domain.events import CaptureMode, OperationKind
 from aegispay.domain.outcomes import Evidence, InDoubt
 from aegispay.domain.payment import OperationStatus, Payment
+from aegispay.domain.states import PaymentState
 from tests.unit.domain_explorer import AMOUNT, PART, initiate, play
-from tests.unit.domain_lives import HARD, approved, attempt, capture, ends, refund, void
+from tests.unit.domain_lives import HARD, SOFT, approved, attempt, capture, ends, name, refund, void
 
 CHARGED = (attempt(0), ends(0, approved()))
 LOST = InDoubt(reason="timeout")
@@ -30,11 +31,13 @@ def held(*script: cmd.Command) -> Payment:
 
 
 def given_back(amount: int = PART, operation_id: str = "op_9", reference: str = "re_1") -> Any:
-    return cmd.RecordExternalRefund(operation_id=operation_id, amount_minor=amount, reference=reference)
+    return cmd.RecordExternalRefund(
+        operation_id=operation_id, attempt_id="op_0", amount_minor=amount, reference=reference
+    )
 
 
 def let_go(operation_id: str = "op_9") -> Any:
-    return cmd.RecordExternalVoid(operation_id=operation_id, reference="vo_1")
+    return cmd.RecordExternalVoid(operation_id=operation_id, attempt_id="op_0", reference="vo_1")
 
 
 def full(payment: Payment) -> Payment:
@@ -99,7 +102,7 @@ def test_a_refund_fits_from_one_unit_to_all_that_was_captured(amount: int) -> No
 
 def test_a_refund_that_does_not_fit_waits_while_a_person_looks_already() -> None:
     payment = lived(*CHARGED, cmd.RequestReview(reason="person"))
-    with pytest.raises(InvalidState, match="is in review; the refund re_1 waits"):
+    with pytest.raises(InvalidState, match="is in review; external_refund_does_not_fit: re_1 waits"):
         decide(payment, given_back(AMOUNT + 1))
 
 
@@ -168,5 +171,198 @@ def test_a_void_of_what_was_captured_is_left_to_a_person() -> None:
     assert decide(lived(*CHARGED), let_go()) == (asked,)
     part = held(*CHARGED, capture(1, PART, final=False), ends(1, approved(PART)))
     assert decide(part, let_go()) == (asked,)
-    with pytest.raises(InvalidState, match="is in review; the void vo_1 waits"):
+    with pytest.raises(InvalidState, match="is in review; external_void_does_not_fit: vo_1 waits"):
         decide(lived(*CHARGED, cmd.RequestReview(reason="person")), let_go())
+
+
+# --- captures -----------------------------------------------------------------------------------------------
+
+
+def taken(amount: int = AMOUNT, operation_id: str = "op_9", reference: str = "ca_1") -> Any:
+    return cmd.RecordExternalCapture(
+        operation_id=operation_id, attempt_id="op_0", amount_minor=amount, reference=reference
+    )
+
+
+@pytest.mark.parametrize(("amount", "final"), [(AMOUNT, True), (PART, False)])
+def test_a_capture_from_outside_is_recorded_as_ours_would_be(amount: int, final: bool) -> None:
+    assert decide(held(*CHARGED), replace(taken(amount), evidence=Evidence.LOOKUP)) == (
+        ev.OperationStarted(
+            operation_id="op_9",
+            kind=OperationKind.CAPTURE,
+            gateway="a",
+            amount_minor=amount,
+            gateway_key=gateway_key("op_9"),
+            parent_id="op_0",
+            final=final,
+            reason="external",
+        ),
+        ev.OperationApproved(
+            operation_id="op_9", amount_minor=amount, reference="ca_1", evidence=Evidence.LOOKUP
+        ),
+    )
+    after = held(*CHARGED, taken(amount))
+    assert (after.captured_minor, after.capturable_minor) == (amount, AMOUNT - amount)
+
+
+def test_a_capture_that_is_known_or_is_the_charge_itself_says_nothing_new() -> None:
+    known = held(*CHARGED, taken(PART))
+    assert decide(known, taken(PART, "op_8")) == ()
+    assert decide(known, taken(PART, "op_8", "ca_2")) != ()
+    assert decide(lived(*CHARGED), taken()) == ()
+
+
+def test_a_capture_from_outside_waits_for_what_is_under_way() -> None:
+    for ours in (capture(1, PART, final=False), void(1)):
+        with pytest.raises(OperationInDoubt, match="it may be this one"):
+            decide(held(*CHARGED, ours, ends(1, LOST)), taken(PART))
+    assert len(decide(held(*CHARGED, capture(1), ends(1, HARD)), taken())) == 2
+
+
+def test_a_capture_that_does_not_fit_is_left_to_a_person() -> None:
+    asked = (ev.ReviewRequested(reason="external_capture_does_not_fit: ca_1"),)
+    for amount in (0, AMOUNT + 1):
+        assert decide(held(*CHARGED), taken(amount)) == asked
+    assert decide(held(*CHARGED, void(1), ends(1, approved())), taken()) == asked
+    assert decide(held(*CHARGED, capture(1), ends(1, approved())), taken()) == asked
+    disputed = held(*CHARGED, capture(1, PART, final=False), ends(1, approved(PART)), DISPUTED)
+    assert decide(disputed, taken(PART)) == asked
+    with pytest.raises(InvalidState, match="is in review; external_capture_does_not_fit: ca_1 waits"):
+        decide(held(*CHARGED, cmd.RequestReview(reason="person")), taken(AMOUNT + 1))
+
+
+def test_the_same_unfitting_news_is_asked_about_once_and_overrides_a_doubt() -> None:
+    payment = held(*CHARGED, taken(AMOUNT + 1))
+    assert decide(payment, taken(AMOUNT + 1)) == ()
+    doubt = lived(*CHARGED, refund(1, PART), ends(1, LOST), WATCHED)
+    assert doubt.review_until_evidence
+    after = replace(doubt, operations=(doubt.operations[0],))
+    assert isinstance(decide(after, given_back(AMOUNT + 1))[0], ev.ReviewRequested)
+
+
+# --- which attempt it was -----------------------------------------------------------------------------------
+
+
+DISPUTED = cmd.OpenDispute(attempt_id="op_0", reference="d", amount_minor=PART)
+WATCHED = cmd.RequestReview(reason="slow", operation_id="op_1")
+TWO = (attempt(0), ends(0, SOFT, again=True), attempt(1, "b"), ends(1, approved()))
+REFUSED = (
+    *(*TWO, ends(0, approved())),
+    *(cmd.StartReversal(operation_id=name(2), target_id=name(0)), ends(2, HARD)),
+)
+"""The first attempt had taken money as well, and its PSP would not take it back."""
+
+
+def lost(amount: int, won: bool | None = False) -> cmd.CloseDispute:
+    return cmd.CloseDispute(
+        operation_id="op_9", attempt_id="op_0", reference="dp_1", won=won, amount_minor=amount
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"), [(given_back(AMOUNT), "external"), (lost(AMOUNT), "dispute_lost")]
+)
+def test_what_the_losing_attempt_gave_back_in_full_is_its_reversal(told: Any, reason: str) -> None:
+    payment = lived(*REFUSED)
+    assert payment.review == "reversal_refused: lost_card"
+    after = lived(*REFUSED, told)
+    assert decide(payment, told) == (
+        ev.OperationStarted(
+            operation_id="op_9",
+            kind=OperationKind.REFUND,
+            gateway="a",
+            amount_minor=AMOUNT,
+            gateway_key=gateway_key("op_9"),
+            parent_id="op_0",
+            reason=reason,
+            compensates=True,
+        ),
+        ev.OperationApproved(
+            operation_id="op_9",
+            amount_minor=AMOUNT,
+            reference=told.reference,
+            evidence=Evidence.WEBHOOK,
+        ),
+        ev.ReviewClosed(reason="evidence: webhook"),
+    )
+    assert after.operations[0].status is OperationStatus.REVERSED
+    assert (after.state, after.refundable_minor, after.refunded_minor, after.lost_minor) == (
+        *(PaymentState.SUCCEEDED, AMOUNT, 0),
+        0,
+    )
+    assert decide(after, told) == (), "told twice"
+    assert decide(after, refund(10))[0].gateway == "b"  # type: ignore[union-attr]
+
+
+def test_a_void_of_the_losing_authorisation_is_its_reversal() -> None:
+    payment = held(*REFUSED)
+    started = decide(payment, let_go())[0]
+    assert isinstance(started, ev.OperationStarted)
+    assert (started.kind, started.gateway, started.compensates) == (OperationKind.VOID, "a", True)
+    after = held(*REFUSED, let_go())
+    assert after.operations[0].status is OperationStatus.REVERSED
+    assert (after.state, after.capturable_minor) == (PaymentState.AUTHORIZED, AMOUNT)
+    assert decide(after, let_go()) == ()
+
+
+def test_the_review_stays_open_while_something_else_is_in_doubt() -> None:
+    told = given_back(AMOUNT)
+    doubtful = lived(*TWO, refund(2, PART), ends(2, LOST), ends(0, approved()), REVERSAL, ends(3, HARD), told)
+    assert doubtful.operations[0].status is OperationStatus.REVERSED
+    assert doubtful.state is PaymentState.NEEDS_REVIEW
+
+
+REVERSAL = cmd.StartReversal(operation_id=name(3), target_id=name(0))
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        (given_back(PART), "unwanted_attempt: external_refund re_1"),
+        (taken(AMOUNT), "unwanted_attempt: external_capture ca_1"),
+        (lost(PART), "unwanted_attempt: dispute dp_1"),
+        (lost(AMOUNT, won=None), "unwanted_attempt: dispute dp_1"),
+        (DISPUTED, "unwanted_attempt: dispute d"),
+    ],
+)
+def test_what_does_not_undo_the_losing_attempt_is_left_to_a_person(told: Any, reason: str) -> None:
+    assert decide(lived(*REFUSED), told) == (ev.ReviewRequested(reason=reason),)
+    after = lived(*REFUSED, told)
+    assert (after.refunded_minor, after.lost_minor, after.disputes_open) == (0, 0, ())
+    assert decide(after, told) == ()
+
+
+def test_a_dispute_about_the_losing_attempt_that_was_won_changes_nothing() -> None:
+    assert decide(lived(*REFUSED), lost(AMOUNT, won=True)) == ()
+
+
+def test_news_of_an_attempt_that_is_being_reversed_may_be_that_reversal() -> None:
+    reversing = lived(*TWO, ends(0, approved()), cmd.StartReversal(operation_id=name(2), target_id=name(0)))
+    for told in (given_back(AMOUNT), lost(AMOUNT)):
+        with pytest.raises(OperationInDoubt, match="may be that"):
+            decide(reversing, told)
+    held_twice = held(*TWO, ends(0, approved()), cmd.StartReversal(operation_id=name(2), target_id=name(0)))
+    with pytest.raises(OperationInDoubt, match="may be that"):
+        decide(held_twice, let_go())
+
+
+@pytest.mark.parametrize("attempt_id", ["op_0", None, "op_unknown"])
+def test_news_of_an_attempt_that_took_nothing_yet_waits_and_counts_against_nobody(
+    attempt_id: str | None,
+) -> None:
+    """The news of its late success may be on its way; and where nobody knows which attempt it is, it may be either's."""
+    charged = lived(*TWO)
+    for told in (given_back(AMOUNT), taken(AMOUNT), lost(AMOUNT), DISPUTED):
+        with pytest.raises(InvalidState, match="is not about the approved attempt"):
+            decide(charged, replace(told, attempt_id=attempt_id))
+    if attempt_id != "op_0":
+        with pytest.raises(InvalidState, match="is not about the approved attempt"):
+            decide(held(*TWO), replace(let_go(), attempt_id=attempt_id))
+    else:
+        assert decide(held(*TWO), let_go()) == ()
+
+
+def test_a_dispute_that_is_known_to_be_the_approved_attempts_is_closed_by_its_name_alone() -> None:
+    opened = lived(*TWO, replace(DISPUTED, attempt_id="op_1"))
+    closed = decide(opened, replace(lost(PART), reference="d", attempt_id=None))
+    assert closed == (ev.DisputeClosed(reference="d", won=False, amount_minor=PART),)

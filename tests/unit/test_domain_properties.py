@@ -69,6 +69,7 @@ from tests.unit.domain_lives import (
     approved,
     attempt,
     capture,
+    close_dispute,
     confirm,
     ends,
     lives,
@@ -559,23 +560,24 @@ def test_a_refund_ends_during_a_dispute_and_is_seen_after_it() -> None:
     reached = play(lives()["disputed during a refund"], (ends(2, approved(PART)),))
     assert reached.payment.state is S.DISPUTED
     refused(reached, refund(3), word="disputed")
-    won = play(reached, (cmd.CloseDispute(reference="d", won=True),))
+    won = play(reached, (close_dispute(True),))
     assert won.payment.state is S.PARTIALLY_REFUNDED
 
 
 def test_dispute_notices_may_come_twice_or_in_the_wrong_order() -> None:
-    close = cmd.CloseDispute(reference="d", won=True)
-    clean = automatic(*CHARGED, OPEN_DISPUTE, close)
-    assert decide(clean.payment, OPEN_DISPUTE) == decide(clean.payment, close) == ()
+    opened, close = replace(OPEN_DISPUTE, attempt_id="op_0"), close_dispute(True, attempt_id="op_0")
+    clean = automatic(*CHARGED, opened, close)
+    assert decide(clean.payment, opened) == decide(clean.payment, close) == ()
     reordered = automatic(*CHARGED, close)
-    assert decide(reordered.payment, OPEN_DISPUTE) == ()
+    assert decide(reordered.payment, opened) == ()
     assert reordered.payment.state is clean.payment.state is S.SUCCEEDED
 
 
 def test_disputes_are_bounded_and_need_a_capture() -> None:
-    refused(manual(attempt(0), ends(0, approved())), OPEN_DISPUTE, word="no captured amount")
-    many = (cmd.OpenDispute(reference=f"d{index}", amount_minor=1) for index in range(DISPUTES_MAX))
-    refused(automatic(*CHARGED, *many), OPEN_DISPUTE, word="the most")
+    opened = replace(OPEN_DISPUTE, attempt_id="op_0")
+    refused(manual(attempt(0), ends(0, approved())), opened, word="no captured amount")
+    many = (replace(opened, reference=f"d{index}", amount_minor=1) for index in range(DISPUTES_MAX))
+    refused(automatic(*CHARGED, *many), opened, word="the most")
 
 
 # --- bounds and broken streams ------------------------------------------------------------------------------

@@ -220,3 +220,13 @@ def test_a_report_counts_everything_and_lists_a_bounded_number() -> None:
         report.add_other(f"type {number}")
     assert len(report.rows_of_other_types) <= 201
     assert sum(report.rows_of_other_types.values()) == 1_000
+
+
+@pytest.mark.parametrize(("reason", "entries"), [("external", 2), ("dispute_lost", 1)])
+def test_a_report_has_no_refund_where_a_lost_dispute_was_the_reversal(reason: str, entries: int) -> None:
+    charge = op(1, "charge", status=OperationStatus.REVERSED, taken_minor=100, reference="ref_1")
+    reversal = op(2, "refund", compensates=True, reason=reason)
+    assert len(books_of(payment(charge, reversal), "g").entries) == entries
+    # A refund that a merchant gave that reason to is one all the same.
+    ours = op(2, "refund", reason="dispute_lost")
+    assert len(books_of(payment(op(1, "charge"), ours), "g").entries) == 2

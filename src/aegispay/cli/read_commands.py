@@ -1,4 +1,4 @@
-"""The commands that only read: show and list. They need the store, and neither gateways nor secrets."""
+"""The commands that only read: show, list and notices. They need the store, and neither gateways nor secrets."""
 
 from __future__ import annotations
 
@@ -9,13 +9,23 @@ import typer
 
 from aegispay.app import EventStore
 from aegispay.cli.options import MERCHANT, Merchant, PaymentId, command
-from aegispay.cli.render import event_object, list_view, payment_object, payment_view, time_text
+from aegispay.cli.render import (
+    event_object,
+    list_view,
+    notice_object,
+    notices_view,
+    payment_object,
+    payment_view,
+    time_text,
+)
 from aegispay.cli.session import Session
 from aegispay.domain.errors import InvalidRequest, PaymentNotFound
 from aegispay.domain.events import Event
 from aegispay.domain.ids import check_payment_id
 from aegispay.domain.payment import Payment
 from aegispay.domain.states import PaymentState
+from aegispay.orchestration.kept_notices import KeptNotice, kept_notices
+from aegispay.storage.notices import NoticeState
 from aegispay.storage.rows import LIST_MAX
 from aegispay.storage.store import Store
 
@@ -112,6 +122,28 @@ def _state(name: str) -> PaymentState:
         ) from None
 
 
+def _notices(
+    session: Session,
+    state: Annotated[
+        str, typer.Option("--state", metavar="STATE", help="unmatched, open (still tried) or applied.")
+    ] = NoticeState.UNMATCHED.value,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help=f"1 to {LIST_MAX}.")] = 50,
+) -> int:
+    """List what PSPs told us and no payment of ours was found for, newest first; of all merchants."""
+
+    async def work(store: Store) -> list[KeptNotice]:
+        return await kept_notices(store, state.lower(), limit)
+
+    notices = session.run_with_store(session.open_config(), work)
+    if session.json:
+        session.emit([notice_object(notice) for notice in notices])
+    else:
+        session.show(notices_view(notices))
+        if len(notices) == limit:
+            session.say("More may follow: give a greater --limit.")
+    return 0
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     command(
@@ -129,3 +161,10 @@ def register(app: typer.Typer) -> None:
         aegispay list --state in_doubt --state needs_review
         aegispay list --limit 100 --before pay_... --json""",
     )(_list)
+    command(
+        app,
+        "notices",
+        examples="""
+        aegispay notices
+        aegispay notices --state open --json""",
+    )(_notices)

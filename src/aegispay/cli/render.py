@@ -13,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from aegispay.cli.exits import clean
+from aegispay.domain.errors import AegisPayError
 from aegispay.domain.events import Event
 from aegispay.domain.money import Money
 from aegispay.domain.payment import Operation, Payment
 from aegispay.domain.states import PAID, PaymentState
+from aegispay.orchestration.kept_notices import KeptNotice
 from aegispay.orchestration.results import Result
 
 _COLOURS = {
@@ -274,6 +276,38 @@ def reviews_view(asked: Sequence[tuple[Payment, int]]) -> RenderableType:
     return table
 
 
+def notices_view(notices: Sequence[KeptNotice]) -> RenderableType:
+    """What PSPs told us, one notice a line."""
+    if not notices:
+        return Text("No notices.")
+    table = _table(
+        *("received (UTC)", "gateway", "says", "amount", "of", "PSP's payment", "ours", "type", "notice"),
+        right=("amount",),
+    )
+    for one in notices:
+        table.add_row(
+            time_text(one.received_at_us)[:19],
+            Text(clean(one.gateway)),
+            Text(clean(one.says)),
+            Text(clean(_notice_amount(one))),
+            Text(clean(one.reference or "")),
+            Text(clean(one.payment_reference or "")),
+            Text(clean(one.payment_id or one.operation_id or "")),
+            Text(clean(one.type)),
+            Text(clean(one.notice_id)),
+        )
+    return table
+
+
+def _notice_amount(notice: KeptNotice) -> str:
+    if notice.amount_minor is None:
+        return ""
+    try:
+        return Money(notice.amount_minor, (notice.currency or "").upper()).format()
+    except AegisPayError:
+        return f"{notice.amount_minor} minor units"
+
+
 # --- as data ------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +315,12 @@ def payment_object(payment: Payment) -> dict[str, Any]:
     """A payment for `--json`; what a list of payments is made of."""
     found: dict[str, Any] = msgspec.to_builtins(payment)
     return found
+
+
+def notice_object(notice: KeptNotice) -> dict[str, Any]:
+    """A notice for `--json`."""
+    found: dict[str, Any] = msgspec.to_builtins(notice)
+    return {**found, "received_at": time_text(notice.received_at_us).replace(" ", "T")}
 
 
 def event_object(event: Event) -> dict[str, Any]:

@@ -89,6 +89,8 @@ class RecordExternalRefund(_Command, frozen=True, gc=False, kw_only=True):
     """A refund that was made outside of us (at the PSP's dashboard): our books follow the gateway's."""
 
     operation_id: str
+    attempt_id: str | None
+    """The attempt whose money was given back; None where the news does not tell which."""
     amount_minor: int
     reference: str
     """The PSP's id of the refund."""
@@ -99,8 +101,22 @@ class RecordExternalVoid(_Command, frozen=True, gc=False, kw_only=True):
     """The authorisation was released outside of us, and the gateway's present word confirms it."""
 
     operation_id: str
+    attempt_id: str | None
+    """The attempt that was released; None where the news does not tell which."""
     reference: str
     """What the PSP calls the void, or the payment."""
+    evidence: Evidence = Evidence.WEBHOOK
+
+
+class RecordExternalCapture(_Command, frozen=True, gc=False, kw_only=True):
+    """The authorisation, or a part of it, was captured outside of us: our books follow the gateway's."""
+
+    operation_id: str
+    attempt_id: str | None
+    """The attempt that was captured; None where the news does not tell which."""
+    amount_minor: int
+    reference: str
+    """The PSP's id of the capture."""
     evidence: Evidence = Evidence.WEBHOOK
 
 
@@ -132,12 +148,18 @@ class CloseReview(_Command, frozen=True, kw_only=True):
 
 
 class OpenDispute(_Command, frozen=True, kw_only=True):
+    attempt_id: str | None
+    """The attempt that is disputed; None where the news does not tell which."""
     reference: str
     amount_minor: int
     reason: str = ""
 
 
 class CloseDispute(_Command, frozen=True, kw_only=True):
+    operation_id: str
+    """Of the reversal that a lost dispute is, where it gave back what nobody wanted to have taken."""
+    attempt_id: str | None
+    """The attempt that was disputed; None where the news does not tell which."""
     reference: str
     won: bool | None
     """None: it is over, and the PSP did not say for whom."""
@@ -156,6 +178,7 @@ Command = (
     | StartReversal
     | RecordExternalRefund
     | RecordExternalVoid
+    | RecordExternalCapture
     | RecordUndone
     | RequestReview
     | RecordReversed

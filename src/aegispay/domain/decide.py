@@ -23,6 +23,7 @@ from aegispay.domain.errors import (
     OperationInDoubt,
 )
 from aegispay.domain.events import CaptureMode, OperationKind
+from aegispay.domain.external import external_capture, external_refund, external_void
 from aegispay.domain.money import AMOUNT_MINOR_MAX, Currency, Money
 from aegispay.domain.outcomes import Evidence
 from aegispay.domain.payment import Operation, OperationStatus, Payment, state_of
@@ -38,6 +39,7 @@ from aegispay.domain.record import (
     undo,
     unreversed,
 )
+from aegispay.domain.starting import capture_to_refund, fresh, gateway_key, room
 from aegispay.domain.states import PAID, PaymentState
 
 __all__ = [
@@ -74,14 +76,6 @@ def decide(payment: Payment | None, command: cmd.Command) -> Events:
     return _DECIDERS[type(command)](payment, command)
 
 
-def gateway_key(operation_id: str) -> str:
-    """The idempotency key that an operation is sent under: a function of its id, so stable for ever.
-
-    35 characters of `[a-z0-9_]`, within every PSP's limits (Adyen takes 64, Razorpay receipts 40).
-    """
-    return operation_id
-
-
 def _initiate(command: cmd.Initiate) -> Events:
     currency = Currency.of(command.currency)
     amount = command.amount_minor
@@ -106,19 +100,8 @@ def _initiate(command: cmd.Initiate) -> Events:
     )
 
 
-def _room(payment: Payment, operation_id: str, most: int = OPERATIONS_MAX) -> None:
-    _fresh(payment, operation_id)
-    if len(payment.operations) >= most:
-        raise InvalidState(f"{payment.id} has {most} operations, the most that a payment may have.")
-
-
-def _fresh(payment: Payment, operation_id: str) -> None:
-    if payment.operation(operation_id) is not None:
-        raise InvalidState(f"{payment.id} has an operation {operation_id} already.")
-
-
 def _start_attempt(payment: Payment, command: cmd.StartAttempt) -> Events:
-    _room(payment, command.operation_id)
+    room(payment, command.operation_id)
     attempts = [op for op in payment.operations if op.attempt]
     for operation in payment.operations:
         if operation.unfinished:
@@ -153,7 +136,7 @@ def _start_attempt(payment: Payment, command: cmd.StartAttempt) -> Events:
 
 
 def _start_confirm(payment: Payment, command: cmd.StartConfirm) -> Events:
-    _room(payment, command.operation_id)
+    room(payment, command.operation_id)
     parent = payment.first_operation
     if payment.state is not PaymentState.REQUIRES_ACTION or parent is None:
         raise InvalidState(f"{payment.id} is {payment.state}; it waits for no action.")
@@ -201,7 +184,7 @@ def _amount(payment: Payment, wanted: int | None, left: int, reserved: int, what
 
 
 def _start_capture(payment: Payment, command: cmd.StartCapture) -> Events:
-    _room(payment, command.operation_id)
+    room(payment, command.operation_id)
     winner = _winner(payment, "captured")
     if payment.state is not PaymentState.AUTHORIZED:
         raise InvalidState(f"{payment.id} is {payment.state}; it cannot be captured.")
@@ -228,9 +211,9 @@ def _start_capture(payment: Payment, command: cmd.StartCapture) -> Events:
 
 def _start_void(payment: Payment, command: cmd.StartVoid) -> Events:
     if command.reason == "expired":
-        _fresh(payment, command.operation_id)  # What lapsed is released, whatever was asked before.
+        fresh(payment, command.operation_id)  # What lapsed is released, whatever was asked before.
     else:
-        _room(payment, command.operation_id, OPERATIONS_MAX + VOIDS_KEPT)
+        room(payment, command.operation_id, OPERATIONS_MAX + VOIDS_KEPT)
     if payment.state is PaymentState.REQUIRES_ACTION:
         parent = payment.first_operation
     else:
@@ -259,7 +242,7 @@ def _start_void(payment: Payment, command: cmd.StartVoid) -> Events:
 
 
 def _start_refund(payment: Payment, command: cmd.StartRefund) -> Events:
-    _room(payment, command.operation_id)
+    room(payment, command.operation_id)
     winner = _winner(payment, "refunded")
     if not payment.captured_minor:
         raise InvalidState(f"{payment.id} is {payment.state}; nothing was captured.", hint="Void it instead.")
@@ -278,99 +261,13 @@ def _start_refund(payment: Payment, command: cmd.StartRefund) -> Events:
             gateway_key=gateway_key(command.operation_id),
             parent_id=winner.id,
             reason=command.reason,
-            capture_id=_capture_to_refund(payment, amount),
-        ),
-    )
-
-
-def _capture_to_refund(payment: Payment, amount_minor: int) -> str | None:
-    """The oldest capture with so much left to give back; None where the payment was charged in one, or none alone covers it.
-
-    Chosen here and recorded, so that a resend after a crash names the same capture.
-    """
-    given_back: dict[str | None, int] = {}
-    for op in payment.operations:
-        if op.kind is OperationKind.REFUND and (op.unfinished or op.status is OperationStatus.APPROVED):
-            given_back[op.capture_id] = given_back.get(op.capture_id, 0) + op.amount_minor
-    for op in payment.operations:
-        taken = (
-            op.amount_minor
-            if op.kind is OperationKind.CAPTURE and op.status is OperationStatus.APPROVED
-            else 0
-        )
-        if taken - given_back.get(op.id, 0) >= amount_minor:
-            return op.id
-    return None
-
-
-def _external_refund(payment: Payment, command: cmd.RecordExternalRefund) -> Events:
-    """Nothing for a refund that is known; what exceeds the captured amount is left to a person, and not counted."""
-    if any(
-        op.kind is OperationKind.REFUND and op.reference == command.reference for op in payment.operations
-    ):
-        return ()
-    _room(payment, command.operation_id)
-    winner = payment.winner
-    if payment.reserved(OperationKind.REFUND):
-        raise OperationInDoubt(f"a refund of {payment.id} is under way; it may be this one.")
-    left = payment.captured_minor - payment.refunded_minor - payment.lost_minor
-    if winner is None or payment.disputes_open or not 0 < command.amount_minor <= left:
-        if payment.review is not None:
-            raise InvalidState(f"{payment.id} is in review; the refund {command.reference} waits.")
-        return (ev.ReviewRequested(reason=f"external_refund_does_not_fit: {command.reference}"),)
-    return (
-        ev.OperationStarted(
-            operation_id=command.operation_id,
-            kind=OperationKind.REFUND,
-            gateway=winner.gateway,
-            amount_minor=command.amount_minor,
-            gateway_key=gateway_key(command.operation_id),
-            parent_id=winner.id,
-            reason="external",
-            capture_id=_capture_to_refund(payment, command.amount_minor),
-        ),
-        ev.OperationApproved(
-            operation_id=command.operation_id,
-            amount_minor=command.amount_minor,
-            reference=command.reference,
-            evidence=command.evidence,
-        ),
-    )
-
-
-def _external_void(payment: Payment, command: cmd.RecordExternalVoid) -> Events:
-    """Only what is authorised, not captured and left alone ends as canceled; what else was voided, a person must tell."""
-    if payment.state in (PaymentState.CANCELED, PaymentState.EXPIRED, PaymentState.FAILED):
-        return ()
-    if payment.unfinished:
-        raise OperationInDoubt(f"an operation of {payment.id} is under way; the void may be its outcome.")
-    _fresh(payment, command.operation_id)  # It ends the payment, so there is room for it.
-    winner = payment.winner
-    if winner is None or payment.state is not PaymentState.AUTHORIZED or payment.captured_minor:
-        if payment.review is not None:
-            raise InvalidState(f"{payment.id} is in review; the void {command.reference} waits.")
-        return (ev.ReviewRequested(reason=f"external_void_does_not_fit: {command.reference}"),)
-    return (
-        ev.OperationStarted(
-            operation_id=command.operation_id,
-            kind=OperationKind.VOID,
-            gateway=winner.gateway,
-            amount_minor=payment.capturable_minor,
-            gateway_key=gateway_key(command.operation_id),
-            parent_id=winner.id,
-            reason="external",
-        ),
-        ev.OperationApproved(
-            operation_id=command.operation_id,
-            amount_minor=payment.capturable_minor,
-            reference=command.reference,
-            evidence=command.evidence,
+            capture_id=capture_to_refund(payment, amount),
         ),
     )
 
 
 def _start_reversal(payment: Payment, command: cmd.StartReversal) -> Events:
-    _fresh(payment, command.operation_id)
+    fresh(payment, command.operation_id)
     target = _unwanted(payment, command.target_id)
     reversals = [op for op in payment.operations if op.compensates and op.parent_id == target.id]
     if any(op.unfinished for op in reversals):
@@ -410,7 +307,7 @@ def _record_reversed(payment: Payment, command: cmd.RecordReversed) -> Events:
     for reversal in payment.operations:
         if reversal.unfinished and reversal.compensates and reversal.parent_id == target.id:
             return (_reversed_by_hand(reversal.id, target),)
-    _fresh(payment, command.operation_id)
+    fresh(payment, command.operation_id)
     return (
         _reversal(target, command.operation_id, BY_HAND),
         _reversed_by_hand(command.operation_id, target),
@@ -481,8 +378,9 @@ _DECIDERS: dict[type, Callable[[Payment, Any], Events]] = {
     cmd.StartVoid: _start_void,
     cmd.StartRefund: _start_refund,
     cmd.StartReversal: _start_reversal,
-    cmd.RecordExternalRefund: _external_refund,
-    cmd.RecordExternalVoid: _external_void,
+    cmd.RecordExternalRefund: external_refund,
+    cmd.RecordExternalVoid: external_void,
+    cmd.RecordExternalCapture: external_capture,
     cmd.RecordUndone: undo,
     cmd.RequestReview: _request_review,
     cmd.RecordReversed: _record_reversed,

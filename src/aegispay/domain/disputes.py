@@ -1,7 +1,8 @@
 """Disputes: the payer's bank takes money back, and later says for whom it decided. Pure.
 
 The notices come in any order and more than once. What was lost does not change the state: the payment was paid all the
-same, and `lost_minor` says what of it the merchant no longer has.
+same, and `lost_minor` says what of it the merchant no longer has. A dispute about an attempt that nobody wanted takes
+nothing from what the payment has: lost in full, it is that attempt's reversal.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 from aegispay.domain import commands as cmd
 from aegispay.domain import events as ev
 from aegispay.domain.errors import InvalidState
+from aegispay.domain.events import OperationKind
+from aegispay.domain.external import DISPUTE_LOST, about_unwanted, ask_person, other_attempt, reversed_outside
 from aegispay.domain.money import AMOUNT_MINOR_MAX
-from aegispay.domain.payment import Payment
+from aegispay.domain.payment import Operation, Payment
 from aegispay.domain.record import Events
 
 DISPUTES_MAX = 50
@@ -19,6 +22,8 @@ DISPUTES_MAX = 50
 def open_dispute(payment: Payment, command: cmd.OpenDispute) -> Events:
     if command.reference in payment.disputes_open or command.reference in payment.disputes_closed:
         return ()
+    if other_attempt(payment, command.attempt_id, command.reference) is not None:
+        return ask_person(payment, about_unwanted("dispute", command.reference))
     _disputable(payment)
     return (
         ev.DisputeOpened(
@@ -39,6 +44,9 @@ def close_dispute(payment: Payment, command: cmd.CloseDispute) -> Events:
     reference = command.reference
     known = reference in payment.disputes_closed
     if not known and reference not in payment.disputes_open:
+        other = other_attempt(payment, command.attempt_id, reference)
+        if other is not None:
+            return _close_other(payment, other, command)
         # The news came out of order: remembered, so that the opening that follows is not taken for a new one.
         _disputable(payment)
     if command.won is False:
@@ -47,6 +55,15 @@ def close_dispute(payment: Payment, command: cmd.CloseDispute) -> Events:
         return _ask("dispute_decided_twice", reference) if command.won and _lost(payment, reference) else ()
     asked = () if command.won else _ask("dispute_ended_undecided", reference)
     return (*asked, ev.DisputeClosed(reference=reference, won=command.won is True))
+
+
+def _close_other(payment: Payment, attempt: Operation, command: cmd.CloseDispute) -> Events:
+    """The end of a dispute about an attempt that nobody wanted: none of what was lost is the payment's."""
+    if command.won or any(op.compensates and op.reference == command.reference for op in payment.operations):
+        return ()
+    if command.won is None:
+        return ask_person(payment, about_unwanted("dispute", command.reference))
+    return reversed_outside(payment, attempt, OperationKind.REFUND, command, DISPUTE_LOST)
 
 
 def _lose(payment: Payment, command: cmd.CloseDispute, known: bool) -> Events:

@@ -116,14 +116,18 @@ def _addressed(payment: Payment, command: cmd.RecordOutcome) -> Operation:
 
 def _clears_review(payment: Payment, operation: Operation, events: list[EventData]) -> bool:
     """Whether these events end the doubt that a person was asked about."""
-    if payment.review is None or not payment.review_until_evidence:
-        return False
     if any(isinstance(one, ev.ReviewRequested | ev.LateSuccessFound | ev.OperationInDoubt) for one in events):
         return False
-    if any(op.unfinished and op.id not in (operation.id, operation.parent_id) for op in payment.operations):
-        return False
     reverses = operation.compensates and isinstance(events[0], ev.OperationApproved)
-    reversed_id = operation.parent_id if reverses else None
+    return doubt_ends(payment, (operation.id, operation.parent_id), operation.parent_id if reverses else None)
+
+
+def doubt_ends(payment: Payment, concluded: tuple[str | None, ...], reversed_id: str | None) -> bool:
+    """Whether nothing is left that a review waits for, once these operations are concluded and that one is reversed."""
+    if payment.review is None or not payment.review_until_evidence:
+        return False
+    if any(op.unfinished and op.id not in concluded for op in payment.operations):
+        return False
     return not any(
         op.status is OperationStatus.UNWANTED and op.id != reversed_id for op in payment.operations
     )

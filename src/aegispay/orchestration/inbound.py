@@ -1,54 +1,46 @@
 """Inbound webhooks: verified, kept, acknowledged, and only then worked on; in any order, and as often as they come.
 
-A notice is evidence like any other: it goes through `domain.decide` and the fences. One that names no payment of ours is
-kept and tried again, for it may be faster than our own commit.
+A notice is evidence like any other: it goes through `domain.decide` and the fences. One that cannot be applied yet is kept
+and tried again, for it may be faster than our own commit, or tell of what waits for something else. It never ends unseen.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
 
 import msgspec
 from msgspec.structs import replace
 
 from aegispay.domain import commands as cmd
-from aegispay.domain.decide import gateway_key
-from aegispay.domain.errors import (
-    AegisPayError,
-    InvalidState,
-    OperationInDoubt,
-    StaleFence,
-    StoreError,
-    VersionConflict,
-)
-from aegispay.domain.events import OperationKind
+from aegispay.domain.errors import AegisPayError, StaleFence, StoreError
+from aegispay.domain.events import OperationKind, ReviewRequested
 from aegispay.domain.ids import check_payment_id
 from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent
 from aegispay.domain.payment import FIRST_KINDS, Operation, OperationStatus, Payment
 from aegispay.domain.record import undone_reason
-from aegispay.domain.states import PaymentState
-from aegispay.gateways.gateway import Found, Gateway, NotFound
+from aegispay.gateways.gateway import NotFound
 from aegispay.gateways.registry import GatewayRegistry
-from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, DisputeNews, GatewayEvent, WebhookRejected
+from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, GatewayEvent, WebhookRejected
 from aegispay.orchestration.driver import Driver
-from aegispay.orchestration.engine import Engine, Known, is_evidence, unleased
+from aegispay.orchestration.engine import Engine, Known, unleased
+from aegispay.orchestration.outside import NotYet, Outside
 from aegispay.resilience.deadline import Deadline
 from aegispay.resilience.retry import RetryPolicy
 from aegispay.storage.notices import NOTICE_ID_LENGTH_MAX, Notice, NoticeState
-from aegispay.storage.store import InFlight, Purpose
+from aegispay.storage.store import Purpose
 
 logger = logging.getLogger("aegispay.inbound")
 
 _LEASE_S = 60.0
 _AT_ONCE = 32
 _RETRY = RetryPolicy(attempts_max=40, initial_delay_s=2.0, delay_max_s=3600.0)
-"""40 tries are about a day; a notice that still finds no payment of ours is left for a person."""
+"""40 tries are about a day; after that a notice is overdue, and a person's as well."""
+_OVERDUE_INTERVAL_S = 3600.0
 KEPT_S = 60 * 86_400.0
-"""How long applied notices are remembered: no PSP repeats one after so long."""
-_DECIDE_TRIES_MAX = 50
+"""How long applied notices are remembered, for no PSP repeats one after so long; and how long overdue ones are tried."""
 _LEASES_MAX = 10
 """No instance's lease is so many times as long as ours: their settings and clocks differ, but not by that."""
 _UNDONE_CODES = frozenset({"capture_failed", "refund_failed", "refund_canceled"})
@@ -58,10 +50,6 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(GatewayEvent).decode
 
 
-class _NotYet(Exception):
-    """The notice cannot be applied now; it is tried again."""
-
-
 class Inbound:
     """Takes webhooks for one running instance, and works on what was taken."""
 
@@ -69,6 +57,7 @@ class Inbound:
         self._engine = engine
         self._driver = driver
         self._registry = registry
+        self._outside = Outside(engine, registry)
         self._work: asyncio.Task[None] | None = None
         self._again = False
 
@@ -143,21 +132,54 @@ class Inbound:
         try:
             await self._apply(notice)
             return replace(notice, state=NoticeState.APPLIED)
-        except _NotYet as reason:
+        except NotYet as reason:
             logger.debug("notice %s of %s waits: %s", notice.notice_id, notice.gateway, reason)
         except AegisPayError as error:
             logger.warning("notice %s of %s: %s", notice.notice_id, notice.gateway, error.code)
         except Exception as error:  # noqa: BLE001 - one notice's trouble must not stop the others
             logger.error("notice %s of %s: %s", notice.notice_id, notice.gateway, type(error).__name__)
         if notice.tries >= _RETRY.attempts_max:
-            logger.error(
-                "notice %s of %s matches no payment and is left for a person",
-                notice.notice_id,
-                notice.gateway,
-            )
-            return replace(notice, state=NoticeState.UNMATCHED)
-        delay_s = _RETRY.delay_s(notice.tries, self._engine.ports.random)
+            return await self._overdue(notice)
+        return self._again_after(notice, _RETRY.delay_s(notice.tries, self._engine.ports.random))
+
+    def _again_after(self, notice: Notice, delay_s: float) -> Notice:
         return replace(notice, due_at_us=self._engine.ports.clock.now_us() + int(delay_s * 1_000_000))
+
+    async def _overdue(self, notice: Notice) -> Notice:
+        """What could not be applied in about a day. Where its payment is known a person is asked there, and it is tried on,
+        for it may become applicable; where it is not, or after `KEPT_S`, it is kept to be listed.
+        """
+        later = self._again_after(notice, _OVERDUE_INTERVAL_S)
+        try:
+            event = _decode(notice.body)
+            payment = await self._payment_told_of(event, notice.gateway)
+            waited_s = (self._engine.ports.clock.now_us() - notice.received_at_us) / 1_000_000
+            if payment is not None and waited_s < KEPT_S:
+                operation = _operation_of(payment, event, notice.gateway)
+                if not _changes_nothing(event, operation):
+                    await self._ask_about(payment, event)
+                elif not payment.unfinished:
+                    return replace(notice, state=NoticeState.APPLIED)
+                return later
+        except (NotYet, AegisPayError) as error:
+            what = error.code if isinstance(error, AegisPayError) else error
+            logger.warning("notice %s of %s is overdue: %s", notice.notice_id, notice.gateway, what)
+            return later
+        except Exception as error:  # noqa: BLE001 - a notice that cannot even be read is a person's
+            logger.error("notice %s of %s: %s", notice.notice_id, notice.gateway, type(error).__name__)
+        logger.error(
+            "notice %s of %s is left for a person: aegispay notices", notice.notice_id, notice.gateway
+        )
+        return replace(notice, state=NoticeState.UNMATCHED)
+
+    async def _ask_about(self, payment: Payment, event: GatewayEvent) -> None:
+        """Asks a person, once. While they look at something else, it is asked when that is over."""
+        about = event.reference or event.payment_reference or event.id
+        reason = f"unapplied_notice: {event.type[:100]} {about[:100]}"
+        for known in await self._engine.store.load_events(payment.id):
+            if isinstance(known.data, ReviewRequested) and known.data.reason == reason:
+                return
+        await self._outside.decided(payment, cmd.RequestReview(reason=reason))
 
     # --- one notice -----------------------------------------------------------------------------------------
 
@@ -165,17 +187,23 @@ class Inbound:
         event = _decode(notice.body)
         if event.outcome is None and event.dispute is None and not event.must_look_up:
             return
-        payment = await self._payment_of(event, notice.gateway)
-        if payment is None or not any(op.gateway == notice.gateway for op in payment.operations):
-            raise _NotYet("no payment of ours")
+        payment = await self._payment_told_of(event, notice.gateway)
+        if payment is None:
+            raise NotYet("no payment of ours")
         if event.dispute is not None:
-            await self._dispute(payment, event.dispute, event)
+            await self._outside.dispute(payment, event, event.dispute, notice.gateway)
             return
-        operation = _operation_of(payment, event)
+        operation = _operation_of(payment, event, notice.gateway)
         if operation is None:
-            await self._unknown_operation(payment, event, notice.gateway)
+            await self._outside.operation(payment, event, notice.gateway)
             return
         await self._record(payment, operation, event)
+
+    async def _payment_told_of(self, event: GatewayEvent, gateway: str) -> Payment | None:
+        """The payment that the news is about, if this gateway has to do with it."""
+        payment = await self._payment_of(event, gateway)
+        there = payment is not None and any(op.gateway == gateway for op in payment.operations)
+        return payment if there else None
 
     async def _payment_of(self, event: GatewayEvent, gateway: str) -> Payment | None:
         """The payment that the news is about: by our ids where it carries one, else by what the PSP calls it."""
@@ -190,16 +218,9 @@ class Inbound:
         if event.operation_id and (found := await engine.store.find_by_operation(event.operation_id)):
             return await engine.store.load(found)
         for reference in (event.reference, event.payment_reference):
-            if reference and (payment := await self._payment_at(gateway, reference)):
+            if reference and (payment := await self._outside.payment_at(gateway, reference)):
                 return payment
         return None
-
-    async def _payment_at(self, gateway: str, reference: str) -> Payment | None:
-        """The payment that this gateway knows by the reference, unless more than one could be meant."""
-        store = self._engine.store
-        loaded = [await store.load(one) for one in await store.find_by_reference(reference)]
-        there = [one for one in loaded if one and any(op.gateway == gateway for op in one.operations)]
-        return there[0] if len(there) == 1 else None
 
     async def _record(self, payment: Payment, operation: Operation, event: GatewayEvent) -> None:
         engine = self._engine
@@ -217,16 +238,16 @@ class Inbound:
         served = row is not None and held and now_us < row.due_at_us <= longest_us
         if served and not isinstance(outcome, Approved):
             # Whoever made the call is about to hear the same, and may go on to the next gateway.
-            raise _NotYet("a caller is being served")
+            raise NotYet("a caller is being served")
         known = Known(outcome, Evidence.WEBHOOK) if outcome is not None else None
         contradicts = operation.status is OperationStatus.APPROVED
         if event.must_look_up or (contradicts and not event.undoes):
             # Not signed, or late and out of order: the PSP's present word counts, not the notice's.
-            looked = await self._look(payment, operation)
+            looked = await self._outside.look(payment, operation)
             if isinstance(looked, NotFound) and asked and not operation.unfinished:
                 return  # It ended without effect, and the gateway knows of none: the hint was to nothing.
             if not isinstance(looked, Known):
-                raise _NotYet("the gateway does not say")
+                raise NotYet("the gateway does not say")
             if contradicts and not isinstance(looked.outcome, Declined):
                 return
             known = looked
@@ -239,7 +260,7 @@ class Inbound:
         try:
             await self._driver.found(payment, row or unleased(payment, operation), known, deadline)
         except StaleFence:
-            raise _NotYet("another worker has it") from None
+            raise NotYet("another worker has it") from None
 
     async def _is_old_news(self, payment: Payment, operation: Operation, event: GatewayEvent) -> bool:
         """Whether an approval adds nothing to what is recorded, or is overtaken by a failure that followed it."""
@@ -248,14 +269,14 @@ class Inbound:
         )
         if event.again:
             if not failed:
-                raise _NotYet("the failure that it mends is not known yet")
+                raise NotYet("the failure that it mends is not known yet")
             return False
         if operation.status is OperationStatus.APPROVED:
             return True
         if failed and not operation.undone:
             # The failure was faster than the approval that it follows. Told in order, a person would have been asked.
             reason = undone_reason(operation.code or "")
-            await self._decided(payment, cmd.RequestReview(reason=reason, operation_id=operation.id))
+            await self._outside.decided(payment, cmd.RequestReview(reason=reason, operation_id=operation.id))
         return failed
 
     async def _undo(
@@ -266,116 +287,7 @@ class Inbound:
         winner = payment.winner
         lapses = winner is not None and await engine.store.find_in_flight(winner.id) is None
         command = cmd.RecordUndone(operation_id=operation.id, code=outcome.code, evidence=evidence)
-        await self._decided(payment, command, engine.lapsing if lapses else None)
-
-    async def _look(self, payment: Payment, operation: Operation) -> Known | NotFound | None:
-        """The gateway's present word; None where it does not say."""
-        gateway: Gateway | None = self._registry.find(operation.gateway)
-        if gateway is None:
-            return None
-        found = await self._engine.ask(gateway, self._engine.call_for(payment, operation))
-        if isinstance(found, Found) and is_evidence(found.outcome):
-            return Known(found.outcome, Evidence.LOOKUP)
-        return found if isinstance(found, NotFound) else None
-
-    async def _unknown_operation(self, payment: Payment, event: GatewayEvent, gateway_name: str) -> None:
-        """News of something that we did not ask for: what was done at the PSP's dashboard is taken into our books."""
-        if not isinstance(event.outcome, Approved):
-            raise _NotYet("no such operation")
-        reference = event.reference or event.outcome.reference
-        if event.kind is OperationKind.VOID:
-            await self._external_void(payment, reference)
-            return
-        if event.kind is not OperationKind.REFUND:
-            raise _NotYet("no such operation")
-        known = await self._payment_at(gateway_name, reference)
-        if known is not None and known.id != payment.id:
-            raise _NotYet("it is another payment's")
-        if not payment.captured_minor and not payment.reserved(OperationKind.CAPTURE):
-            # Where a PSP has no void it calls it a refund when a hold lapses; the look-up when it is due records that.
-            if payment.ended:
-                return
-            raise _NotYet("nothing was captured")
-        command = cmd.RecordExternalRefund(
-            operation_id=self._engine.new_operation_id(),
-            amount_minor=event.outcome.amount_minor,
-            reference=reference,
-        )
-        if event.forgeable:
-            amount_minor = await self._refunded_minor(payment, command)
-            command = replace(command, amount_minor=amount_minor, evidence=Evidence.LOOKUP)
-        await self._decided(payment, command)
-
-    async def _refunded_minor(self, payment: Payment, command: cmd.RecordExternalRefund) -> int:
-        """What the gateway itself says of a refund that somebody else made there."""
-        winner = payment.winner
-        if winner is None:
-            raise _NotYet("nothing to refund")
-        asked = Operation(
-            id=command.operation_id,
-            kind=OperationKind.REFUND,
-            gateway=winner.gateway,
-            amount_minor=command.amount_minor,
-            gateway_key=gateway_key(command.operation_id),
-            status=OperationStatus.PENDING,
-            started_at_us=winner.started_at_us,
-            parent_id=winner.id,
-            reference=command.reference,
-        )
-        looked = await self._look(payment, asked)
-        if not isinstance(looked, Known) or not isinstance(looked.outcome, Approved):
-            raise _NotYet("the gateway does not confirm the refund")
-        return looked.outcome.amount_minor
-
-    async def _external_void(self, payment: Payment, reference: str) -> None:
-        """Believed once the PSP's present word confirms it; where it has none to give, a person is asked."""
-        engine = self._engine
-        winner = payment.winner
-        if winner is not None and payment.state is PaymentState.AUTHORIZED and not payment.unfinished:
-            gateway = self._registry.find(winner.gateway)
-            looked = await self._look(payment, winner)
-            if looked is None and gateway is not None and not gateway.capabilities.lookup_by_reference:
-                reason = f"external_void_unconfirmed: {reference}"
-                await self._decided(payment, cmd.RequestReview(reason=reason, operation_id=winner.id))
-                return
-            if not isinstance(looked, Known) or not isinstance(looked.outcome, Declined):
-                raise _NotYet("the gateway does not confirm the void")
-        command = cmd.RecordExternalVoid(operation_id=engine.new_operation_id(), reference=reference)
-        await self._decided(payment, command)
-
-    async def _dispute(self, payment: Payment, news: DisputeNews, event: GatewayEvent) -> None:
-        command: cmd.OpenDispute | cmd.CloseDispute
-        if news.opened:
-            command = cmd.OpenDispute(
-                reference=news.reference, amount_minor=news.amount_minor, reason=news.reason
-            )
-        else:
-            # A bank may decide in the payer's currency; that amount, and a forgeable one, is a person's to book.
-            ours = event.currency in (None, payment.currency) and not event.forgeable
-            amount = news.amount_minor if ours else 0
-            command = cmd.CloseDispute(reference=news.reference, won=news.won, amount_minor=amount)
-        await self._decided(payment, command)
-
-    async def _decided(
-        self,
-        payment: Payment,
-        command: cmd.Command,
-        row_of: Callable[[Payment], InFlight | None] | None = None,
-    ) -> None:
-        """Decides on the newest version of the payment, and commits. `row_of` may put an operation in flight with it."""
-        engine = self._engine
-        for _ in range(_DECIDE_TRIES_MAX):
-            draft = engine.journal.draft(payment)
-            try:
-                if not draft.apply(command):
-                    return
-                row = row_of(draft.current) if row_of is not None else None
-                await engine.journal.commit(draft, opens=() if row is None else (row,))
-                return
-            except VersionConflict:
-                payment = await engine.load(payment.id)
-            except (OperationInDoubt, InvalidState) as error:
-                raise _NotYet(error.code) from None
+        await self._outside.decided(payment, command, engine.lapsing if lapses else None)
 
 
 def _notice_id(text: str) -> str:
@@ -383,21 +295,33 @@ def _notice_id(text: str) -> str:
     return text if len(text) <= NOTICE_ID_LENGTH_MAX else blake2b(text.encode(), digest_size=32).hexdigest()
 
 
-def _operation_of(payment: Payment, event: GatewayEvent) -> Operation | None:
-    """The operation that the news is about: by our id, by the PSP's, or the attempt at that PSP payment."""
-    for operation in reversed(payment.operations):
+def _operation_of(payment: Payment, event: GatewayEvent, gateway: str) -> Operation | None:
+    """The operation at this gateway that the news is about: by our id, by the PSP's, or the attempt at that PSP payment."""
+    there = [op for op in reversed(payment.operations) if op.gateway == gateway]
+    for operation in there:
         # News of a capture or refund may carry the reference of the authorisation that it belongs to.
         if operation.id == event.operation_id and _same_kind(operation, event):
             return operation
     if event.reference:
-        for operation in reversed(payment.operations):
+        for operation in there:
             if operation.reference == event.reference and _same_kind(operation, event):
                 return operation
     if event.kind in FIRST_KINDS and event.payment_reference:
-        for operation in reversed(payment.operations):
+        for operation in there:
             if operation.attempt and operation.reference == event.payment_reference:
                 return operation
     return None
+
+
+def _changes_nothing(event: GatewayEvent, operation: Operation | None) -> bool:
+    """Whether our books are right without it, once nothing is under way: it tells of something that we did not ask for and
+    that had no effect, or asks for a look at what is approved as far as we know.
+    """
+    if event.dispute is not None or event.undoes:
+        return False
+    if operation is None:
+        return isinstance(event.outcome, Declined | NotSent)
+    return event.outcome is None and operation.status is OperationStatus.APPROVED
 
 
 def _same_kind(operation: Operation, event: GatewayEvent) -> bool:

@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from aegispay.domain.events import OperationKind
+from aegispay.domain.external import DISPUTE_LOST
 from aegispay.domain.payment import UNFINISHED, Operation, OperationStatus, Payment
 from aegispay.reconciliation.lines import Side
 
@@ -77,6 +78,8 @@ def _entry(payment: Payment, op: Operation) -> Entry | None:
     expected = True
     if op.kind is OperationKind.CHARGE or op.kind is OperationKind.CAPTURE:
         side = Side.TAKEN
+    elif op.kind is OperationKind.REFUND and op.reason == DISPUTE_LOST and op.compensates:
+        return None  # A report has a chargeback, and no refund.
     elif op.kind is OperationKind.REFUND:
         side = Side.REFUNDED
     elif op.kind is OperationKind.VOID and parent is not None and parent.kind is OperationKind.CHARGE:

@@ -68,8 +68,10 @@ class Recorder:
         payment = await engine.load(payment_id)
         for _ in range(_DECIDE_TRIES_MAX):
             draft = engine.journal.draft(payment)
+            winner = payment.winner
             command = cmd.RecordExternalRefund(
                 operation_id=engine.new_operation_id(),
+                attempt_id=winner.id if winner is not None and winner.gateway == self._gateway else None,
                 amount_minor=action.amount_minor,
                 reference=action.reference,
                 evidence=Evidence.SETTLEMENT,

@@ -18,7 +18,7 @@ class NoticeState(StrEnum):
     APPLIED = "applied"
     """Nothing is left to do; kept so that a repeat is dropped."""
     UNMATCHED = "unmatched"
-    """No payment of ours was found in time; kept for a person."""
+    """No payment of ours was found in time; kept for a person, who finds it with `aegispay notices`."""
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ from aegispay.domain.states import PaymentState
 from aegispay.storage import postgres_queries as sql
 from aegispay.storage import schema
 from aegispay.storage.group_commit import QUEUE_MAX, BatchRefused, GroupCommit
-from aegispay.storage.notices import Notice, make_notice
+from aegispay.storage.notices import Notice, NoticeState, make_notice
 from aegispay.storage.postgres_connect import (
     Dsn,
     connection_lost,
@@ -261,6 +261,9 @@ class PostgresStore:
         await self._fetch(
             sql.SETTLE_NOTICE, notice.state.value, notice.due_at_us, notice.gateway, notice.notice_id
         )
+
+    async def list_notices(self, state: NoticeState, limit: int) -> list[Notice]:
+        return [make_notice(*tuple(row)) for row in await self._fetch(sql.LIST_NOTICES, state.value, limit)]
 
     async def prune_notices(self, before_us: int, limit: int) -> int:
         return len(await self._fetch(sql.PRUNE_NOTICES, before_us, limit))

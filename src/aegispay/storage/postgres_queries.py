@@ -187,6 +187,10 @@ FROM due WHERE n.gateway = due.gateway AND n.notice_id = due.notice_id
 RETURNING n.gateway, n.notice_id, n.body, n.received_at_us, n.due_at_us, n.tries, n.state, due.was
 """
 SETTLE_NOTICE = "UPDATE notice SET state = $1, due_at_us = $2 WHERE gateway = $3 AND notice_id = $4"
+LIST_NOTICES = f"""
+SELECT {NOTICE_COLUMNS} FROM notice WHERE state = $1
+ORDER BY received_at_us DESC, gateway COLLATE "C", notice_id COLLATE "C" LIMIT $2
+"""  # noqa: S608
 PRUNE_NOTICES = """
 DELETE FROM notice WHERE (gateway, notice_id) IN (
     SELECT gateway, notice_id FROM notice WHERE state = 'applied' AND received_at_us < $1 LIMIT $2

@@ -21,7 +21,7 @@ from aegispay.domain.states import PaymentState
 from aegispay.storage import schema, sqlite_notices, sqlite_writer, urls
 from aegispay.storage.executors import Executor, ThreadExecutor
 from aegispay.storage.group_commit import QUEUE_MAX, GroupCommit
-from aegispay.storage.notices import Notice
+from aegispay.storage.notices import Notice, NoticeState
 from aegispay.storage.rows import (
     LIST_MAX,
     SAME_REFERENCE_MAX,
@@ -234,6 +234,9 @@ class SqliteStore:
 
     async def settle_notice(self, notice: Notice) -> None:
         await self._writing(lambda c: sqlite_notices.settle(c, notice))
+
+    async def list_notices(self, state: NoticeState, limit: int) -> list[Notice]:
+        return sqlite_notices.made(await self._read(sqlite_notices.LIST, state.value, limit))
 
     async def prune_notices(self, before_us: int, limit: int) -> int:
         return await self._writing(lambda c: sqlite_notices.prune(c, before_us, limit))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 from aegispay.storage.notices import Notice, make_notice
 from aegispay.storage.sqlite_writer import begin, roll_back
@@ -14,6 +15,8 @@ FIND_DUE = f"""
     SELECT {COLUMNS} FROM notice WHERE state = 'open' AND due_at_us <= ? ORDER BY due_at_us, notice_id LIMIT ?"""  # noqa: S608
 TAKE = "UPDATE notice SET due_at_us = ?, tries = tries + 1 WHERE gateway = ? AND notice_id = ?"
 SETTLE = "UPDATE notice SET state = ?, due_at_us = ? WHERE gateway = ? AND notice_id = ?"
+LIST = f"""
+    SELECT {COLUMNS} FROM notice WHERE state = ? ORDER BY received_at_us DESC, gateway, notice_id LIMIT ?"""  # noqa: S608
 PRUNE = """
     DELETE FROM notice WHERE (gateway, notice_id) IN (
         SELECT gateway, notice_id FROM notice WHERE state = 'applied' AND received_at_us < ? LIMIT ?)"""
@@ -58,6 +61,10 @@ def lease(connection: sqlite3.Connection, now_us: int, lease_until_us: int, limi
 
 def settle(connection: sqlite3.Connection, notice: Notice) -> None:
     connection.execute(SETTLE, (notice.state.value, notice.due_at_us, notice.gateway, notice.notice_id))
+
+
+def made(rows: Sequence[Sequence[Any]]) -> list[Notice]:
+    return [make_notice(*row) for row in rows]
 
 
 def prune(connection: sqlite3.Connection, before_us: int, limit: int) -> int:

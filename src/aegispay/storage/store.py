@@ -16,7 +16,7 @@ from aegispay.domain.errors import StoreError
 from aegispay.domain.events import Event
 from aegispay.domain.payment import Payment
 from aegispay.domain.states import PaymentState
-from aegispay.storage.notices import Notice
+from aegispay.storage.notices import Notice, NoticeState
 
 
 class Purpose(StrEnum):
@@ -204,6 +204,10 @@ class Store(Protocol):
 
     async def settle_notice(self, notice: Notice) -> None:
         """Stores the notice's state and due time."""
+        ...
+
+    async def list_notices(self, state: NoticeState, limit: int) -> list[Notice]:
+        """Up to `limit` notices in this state, newest first. No index serves it: it is for a person, not for a loop."""
         ...
 
     async def prune_notices(self, before_us: int, limit: int) -> int:

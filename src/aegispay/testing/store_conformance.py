@@ -496,6 +496,32 @@ class StoreConformance(WritingConformance):
         assert await store.prune_notices(LATER_US, 10) == 1
         assert await store.keep_notices(notices) == 1
 
+    async def test_notices_are_listed_by_their_state_newest_first(self, store: Store) -> None:
+        def kept(gateway: str, notice_id: str, received_at_us: int) -> Notice:
+            body = f'{{"from": "{gateway}"}}'
+            return Notice(
+                gateway=gateway,
+                notice_id=notice_id,
+                body=body,
+                received_at_us=received_at_us,
+                due_at_us=LATER_US,
+            )
+
+        old, new = kept("g", "old", START_US), kept("g", "new", START_US + 2)
+        twins = [kept("h", "a", START_US + 1), kept("g", "b", START_US + 1), kept("g", "B", START_US + 1)]
+        assert await store.list_notices(NoticeState.OPEN, 10) == []
+        await store.keep_notices([old, new, *twins])
+        in_order = [new, twins[2], twins[1], twins[0], old]
+        assert await store.list_notices(NoticeState.OPEN, 10) == in_order
+        assert await store.list_notices(NoticeState.OPEN, 2) == in_order[:2]
+        await store.settle_notice(_with(new, state=NoticeState.UNMATCHED))
+        await store.settle_notice(_with(old, state=NoticeState.APPLIED))
+        assert await store.list_notices(NoticeState.UNMATCHED, 10) == [
+            _with(new, state=NoticeState.UNMATCHED)
+        ]
+        assert await store.list_notices(NoticeState.APPLIED, 10) == [_with(old, state=NoticeState.APPLIED)]
+        assert await store.list_notices(NoticeState.OPEN, 10) == in_order[1:4]
+
     async def test_events_are_read_up_to_a_version_or_a_time(self, store: Store) -> None:
         sample = SamplePayment()
         for write in (sample.intent(), sample.doubt(), sample.approve()):
