@@ -241,7 +241,8 @@ class Orchestrator:
     async def sync(self, payment: str, merchant_id: str = DEFAULT_MERCHANT) -> Result:
         """Looks the payment's open operations and ended attempts up at their gateways now, and records what is found.
 
-        Moves no money, but for one thing: a success that turns up where another was recorded is reversed.
+        Moves no money but to give it back: a success that turns up where another was recorded, or in doubt where the
+        merchant's policy says so.
         """
         self._check_running()
         found = await self.get(payment, merchant_id)
