@@ -18,10 +18,12 @@ from aegispay.domain.states import PaymentState
 from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import GatewayCall, Lookup, LookupFailed
 from aegispay.gateways.webhooks import GatewayEvent
+from aegispay.orchestration.doubt import is_served
 from aegispay.orchestration.settings import DoubtPolicy
 from aegispay.reconciliation.evidence import Recorder
 from aegispay.reconciliation.lines import Side
 from aegispay.reconciliation.report import Finding, Kind, RecordDone
+from aegispay.storage.store import InFlight, Purpose
 from aegispay.testing.instant_gateway import InstantGateway, reply_lost
 from tests.orchestration.harness import DAY_S, SETTINGS, Death, World, until_dead_or_done
 from tests.orchestration.test_inbound import TellingGateway, tell
@@ -156,6 +158,36 @@ async def test_hold_lets_it_stand(make_world: Make, told: Tells) -> None:
     assert after.state is PaymentState.SUCCEEDED and len(after.operations) == 1
 
 
+async def test_news_that_comes_at_once_follows_the_policy_too(make_world: Make) -> None:
+    """The caller has just left, and the worker is to look in a moment."""
+    world = make_world(TellingGateway("alpha", Capabilities()))
+    pay = await world.instance(settings=REVERSE)
+    payment = await left_in_doubt(world, pay, OperationKind.CHARGE, confirmed=False)
+    await by_webhook(world, pay, payment)
+    assert (await world.check_books(pay))[0].state is PaymentState.REFUNDED
+
+
+@pytest.mark.parametrize("kind", [OperationKind.CAPTURE, OperationKind.REFUND])
+async def test_the_policy_is_about_the_payment_and_not_about_what_follows_it(
+    make_world: Make, kind: OperationKind
+) -> None:
+    """A merchant who captures or refunds has decided: that it was in doubt changes nothing about it."""
+    world = make_world(TellingGateway("alpha", LOOKUP_ONLY))
+    pay = await world.instance(settings=REVERSE)
+    if kind is OperationKind.CAPTURE:
+        paid = await pay.authorize(USD100, "tok_ok", idempotency_key="k")
+        world.gateways[0].faults.append(reply_lost)
+        asked = await pay.capture(paid.payment_id, idempotency_key="f", timeout_s=0.05)
+    else:
+        paid = await pay.charge(USD100, "tok_ok", idempotency_key="k")
+        world.gateways[0].faults.append(reply_lost)
+        asked = await pay.refund(paid.payment_id, Money(1, "USD"), idempotency_key="f", timeout_s=0.05)
+    assert asked.is_pending()
+    await world.recover(pay)
+    (after,) = await world.check_books(pay)
+    assert len(after.operations) == 2 and after.operations[-1].status is OperationStatus.APPROVED
+
+
 # --- who still waits hears of the success -----------------------------------------------------------------------
 
 
@@ -183,6 +215,45 @@ async def test_a_caller_who_still_waits_gets_the_success(
     assert (await waiting).is_success()
     (after,) = await world.check_books(pay)
     assert after.state is PaymentState.SUCCEEDED
+
+
+LEASE = InFlight(
+    operation_id="op_1",
+    payment_id="pay_1",
+    gateway="alpha",
+    purpose=Purpose.CALL,
+    due_at_us=115_000_000,
+    owner="instance",
+    fence=1,
+    sent_at_us=100_000_000,
+)
+
+
+@pytest.mark.parametrize(
+    ("row", "served"),
+    [
+        (LEASE, True),
+        (replace(LEASE, due_at_us=100_000_001), True),
+        (replace(LEASE, due_at_us=100_000_000), False),
+        (replace(LEASE, due_at_us=250_000_000), True),
+        (replace(LEASE, due_at_us=250_000_001), False),
+        (replace(LEASE, owner=""), False),
+        (replace(LEASE, tries=1), False),
+        (replace(LEASE, purpose=Purpose.ACTION), False),
+    ],
+    ids=[
+        "begun",
+        "ends now",
+        "ended",
+        "long",
+        "of a clock ahead",
+        "given back",
+        "the worker's",
+        "the payer's",
+    ],
+)
+def test_a_caller_is_served_under_the_lease_that_began_the_operation(row: InFlight, served: bool) -> None:
+    assert is_served(row, 100_000_000, 15.0) is served
 
 
 async def test_evidence_within_the_callers_time_is_a_success(make_world: Make) -> None:
@@ -229,23 +300,27 @@ async def test_a_slow_reply_was_never_in_doubt(make_world: Make) -> None:
 
 async def test_evidence_on_its_way_while_the_caller_leaves_follows_the_policy(make_world: Make) -> None:
     """Who worked on the notice had seen that a caller was served; by the time it commits the caller was told: in doubt."""
-    world = make_world(TellingGateway("alpha", LOOKUP_ONLY))
+    world = make_world(TellingGateway("alpha", Capabilities()))
     pay, other = await world.instance(settings=REVERSE), await world.instance(settings=REVERSE)
     gateway = world.gateways[0]
     look_up, gateway.look_up = gateway.look_up, down  # type: ignore[method-assign]
     gateway.faults.append(reply_lost)
     waiting = asyncio.create_task(pay.charge(USD100, "tok_ok", idempotency_key="k", timeout_s=2.0))
-    await world.clock.sleep(1.0)
+    await world.clock.sleep(0.5)
     (payment,) = await pay.list()
+    assert not waiting.done()
 
     async def slow(call: GatewayCall) -> Lookup:
+        gateway.look_up = down  # type: ignore[method-assign]
         found = await look_up(call)
         assert (await waiting).is_pending()
         return found
 
     gateway.look_up = slow  # type: ignore[method-assign]
-    await by_webhook_and_look_up(world, other, payment)
+    # The notice says so, and is not signed: the gateway is asked first.
+    await tell(other, first_news(world, payment, must_look_up=True))
     await waiting
+    gateway.look_up = look_up  # type: ignore[method-assign]
     await world.clock.sleep(60.0)
     await world.recover(other)
     assert (await world.check_books(other))[0].state is PaymentState.REFUNDED
