@@ -83,6 +83,10 @@ def _charge(
     wait_s = checked_timeout(timeout_s)
     config = session.open_config(creates=True)
     pay = session.pay(config)
+    if not session.has_store(config):
+        # Nobody was asked before, so a name that is not configured makes no store. In one there may be the key's answer.
+        for name in request.gateways:
+            pay.registry.get(name)
 
     async def work(pay: AegisPay) -> Result:
         create = pay.authorize if authorize else pay.charge
