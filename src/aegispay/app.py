@@ -246,7 +246,6 @@ class AegisPay:
             method=method,
             idempotency_key=idempotency_key,
             capture=capture,
-            now_us=self.ports.clock.now_us(),
             merchant_id=merchant_id,
             gateways=_names(gateway),
             customer_id=customer_id,

@@ -124,6 +124,29 @@ def one_line(run: Run) -> str:
 # --- payments -----------------------------------------------------------------------------------------------
 
 
+def test_a_repeat_gets_its_answer_though_its_gateway_is_configured_no_more(shop: Shop) -> None:
+    argv = (
+        "charge",
+        "99.99",
+        "USD",
+        "--method",
+        "tok_ok",
+        "--key",
+        "order-1",
+        "--gateway",
+        "booked",
+        "--json",
+    )
+    first = shop.run(*argv)
+    file = shop.folder / "aegispay.toml"
+    file.write_text(file.read_text().replace("[gateways.booked]", "[gateways.another]"))
+    again = shop.run(*argv)
+    assert (first.status, again.status) == (0, 0) and again.data == first.data
+    other = shop.run(*(word.replace("order-1", "order-2") for word in argv))
+    assert other.status == 2 and other.data["error"]["code"] == "unknown_gateway"
+    assert shop.books == [("charge", 9999)]
+
+
 def test_a_charge_prints_the_payment_and_ends_with_0(shop: Shop) -> None:
     run = shop.run(
         "charge", "99.99", "usd", "--method", "tok_ok", "--key", "order-1", "--metadata", "a=[red]b=c"

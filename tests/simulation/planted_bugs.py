@@ -280,15 +280,43 @@ BUGS: dict[str, Planted] = {
     ),
     "answer_as_of_now": Planted(
         "a replay is answered with the payment as it is now, not as it was answered",
-        (Mutation("orchestration.answers:Answers.of", "if version != payment.version:", "if False:"),),
+        (
+            Mutation("orchestration.answers:Answers.of", "elif version != payment.version:", "elif False:"),
+            Mutation(
+                "orchestration.answers:Answers.of",
+                "if ending is not None and version != begun + 1:",
+                "if False:",
+            ),
+        ),
+    ),
+    "policy_of_the_worker_alone": Planted(
+        "a success that a webhook tells of stands, though its caller was left in doubt and the policy says otherwise",
+        (
+            Mutation(
+                DRIVER + "found",
+                "served = is_served(",
+                "served = known.evidence is Evidence.WEBHOOK or is_served(",
+            ),
+        ),
+    ),
+    "confirmation_without_policy": Planted(
+        "the payer's step, in doubt, is not what the policy is about",
+        (
+            Mutation(
+                "orchestration.doubt:after_doubt",
+                "operation.attempt or operation.kind is OperationKind.CONFIRM",
+                "operation.attempt",
+            ),
+        ),
     ),
     "answer_cached_while_pending": Planted(
         "a pending answer is kept as if it were final",
         (
             Mutation(
                 "orchestration.answers:Answers.of",
-                "if not version:\n",
-                "if not version:\n        self._flights.keep(claim.digest, claim.request_hash, _current(payment, claim))\n",
+                "if not version or (ending is not None and not _ended(payment, ending)):\n",
+                "if not version or (ending is not None and not _ended(payment, ending)):\n"
+                "        self._flights.keep(claim.digest, claim.request_hash, _current(payment, claim))\n",
             ),
         ),
     ),

@@ -150,7 +150,6 @@ def test_a_text_that_is_too_long_is_named_with_its_limit(field: str, most: int) 
             method="tok_1",
             idempotency_key="k",
             capture=CaptureMode.AUTOMATIC,
-            now_us=1_893_456_000_000_000,
             **{field: "https://a.example/".ljust(length, "x")},
         )
 

@@ -18,6 +18,7 @@ from aegispay.orchestration.requests import (
     check_amount,
     check_key,
     check_metadata,
+    check_not_expired,
     check_text,
     checked_request,
     operation_hash,
@@ -33,7 +34,6 @@ def request(**given: Any) -> PaymentRequest:
         "method": "tok_1",
         "idempotency_key": "k",
         "capture": CaptureMode.AUTOMATIC,
-        "now_us": YEAR_2030_US,
     }
     return checked_request(**{**usual, **given})
 
@@ -114,9 +114,10 @@ def test_what_is_checked_is_a_copy_that_its_giver_cannot_change() -> None:
 
 def test_a_card_is_taken_to_the_end_of_its_last_month() -> None:
     card = Card(number="4242424242424242", expiry_month=12, expiry_year=2029, cvc="123")
-    assert request(method=card, now_us=YEAR_2030_US - 1).method is card
+    check_not_expired(card, YEAR_2030_US - 1)
     with pytest.raises(InvalidPaymentMethod, match="12/2029"):
-        request(method=card, now_us=YEAR_2030_US + 86_400_000_000 * 2)
+        check_not_expired(card, YEAR_2030_US + 86_400_000_000 * 2)
+    assert request(method=card).method is card, "what holds at one time only is no part of the request"
 
 
 def test_everything_that_was_given_is_in_the_request() -> None:

@@ -13,7 +13,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "aegispay"
 GUIDE = ROOT / "docs" / "guides" / "reviews.md"
-ASKED_BY = {"ReviewRequested": 0, "RequestReview": 0, "_flag": 1, "_review": 3, "_ask": 0, "ask_person": 1}
+ASKED_BY = {
+    "ReviewRequested": 0,
+    "RequestReview": 0,
+    "_review": 3,
+    "_ask": 0,
+    "ask_person": 1,
+    "ask_about_news": 1,
+}
 """What asks a person, and which of its arguments is the reason, where it is not named so."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -5,7 +5,6 @@ Whatever can be refused is refused before the store is opened or anything is sen
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
@@ -74,7 +73,6 @@ def _charge(
         method=checked_method(method),
         idempotency_key=key,
         capture=CaptureMode.MANUAL if authorize else CaptureMode.AUTOMATIC,
-        now_us=time.time_ns() // 1000,
         merchant_id=merchant,
         gateways=tuple(gateway or ()),
         customer_id=customer,
@@ -85,8 +83,10 @@ def _charge(
     wait_s = checked_timeout(timeout_s)
     config = session.open_config(creates=True)
     pay = session.pay(config)
-    for name in request.gateways:
-        pay.registry.get(name)
+    if not session.has_store(config):
+        # Nobody was asked before, so a name that is not configured makes no store. In one there may be the key's answer.
+        for name in request.gateways:
+            pay.registry.get(name)
 
     async def work(pay: AegisPay) -> Result:
         create = pay.authorize if authorize else pay.charge

@@ -98,6 +98,11 @@ class Session:
             )
         return config
 
+    def has_store(self, config: Config) -> bool:
+        """Whether payments may stand in the store already."""
+        url = config.store_url
+        return urls.is_postgres(url) or Path(urls.sqlite_path(url)).exists()
+
     def pay(self, config: Config) -> AegisPay:
         """The orchestrator for one command: recovery is the servers' work, or that of `aegispay recover`."""
         settings = msgspec.structs.replace(config.settings, recovery=False)

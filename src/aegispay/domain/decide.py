@@ -32,6 +32,7 @@ from aegispay.domain.record import (
     OPERATIONS_MAX,
     REVERSAL_REFUSED,
     Events,
+    ask_person,
     may_try_next,
     next_may_start,
     record,
@@ -326,15 +327,8 @@ def _request_review(payment: Payment, command: cmd.RequestReview) -> Events:
         raise InvalidState(f"{payment.id} has no operation {command.operation_id}.")
     if payment.state is PaymentState.INITIATED:
         raise InvalidState(f"{payment.id} is {payment.state}; nothing was started that could be reviewed.")
-    if payment.review is not None:
-        return ()
-    return (
-        ev.ReviewRequested(
-            reason=command.reason,
-            operation_id=command.operation_id,
-            until_evidence=operation is not None and operation.unfinished,
-        ),
-    )
+    until_evidence = operation is not None and operation.unfinished
+    return tuple(ask_person(payment, command.reason, command.operation_id, until_evidence))
 
 
 def _close_review(payment: Payment, command: cmd.CloseReview) -> Events:

@@ -11,7 +11,13 @@ from aegispay.domain import commands as cmd
 from aegispay.domain import events as ev
 from aegispay.domain.errors import InvalidState
 from aegispay.domain.events import OperationKind
-from aegispay.domain.external import DISPUTE_LOST, about_unwanted, ask_person, other_attempt, reversed_outside
+from aegispay.domain.external import (
+    DISPUTE_LOST,
+    about_unwanted,
+    ask_about_news,
+    other_attempt,
+    reversed_outside,
+)
 from aegispay.domain.money import AMOUNT_MINOR_MAX
 from aegispay.domain.payment import Operation, Payment
 from aegispay.domain.record import Events
@@ -23,7 +29,7 @@ def open_dispute(payment: Payment, command: cmd.OpenDispute) -> Events:
     if command.reference in payment.disputes_open or command.reference in payment.disputes_closed:
         return ()
     if other_attempt(payment, command.attempt_id, command.reference) is not None:
-        return ask_person(payment, about_unwanted("dispute", command.reference))
+        return ask_about_news(payment, about_unwanted("dispute", command.reference))
     _disputable(payment)
     return (
         ev.DisputeOpened(
@@ -62,7 +68,7 @@ def _close_other(payment: Payment, attempt: Operation, command: cmd.CloseDispute
     if command.won or any(op.compensates and op.reference == command.reference for op in payment.operations):
         return ()
     if command.won is None:
-        return ask_person(payment, about_unwanted("dispute", command.reference))
+        return ask_about_news(payment, about_unwanted("dispute", command.reference))
     return reversed_outside(payment, attempt, OperationKind.REFUND, command, DISPUTE_LOST)
 
 

@@ -37,7 +37,7 @@ def external_refund(payment: Payment, command: cmd.RecordExternalRefund) -> Even
         raise OperationInDoubt(f"a refund of {payment.id} is under way; it may be this one.")
     left = payment.captured_minor - payment.refunded_minor - payment.lost_minor
     if winner is None or payment.disputes_open or not 0 < command.amount_minor <= left:
-        return ask_person(payment, f"external_refund_does_not_fit: {command.reference}")
+        return ask_about_news(payment, f"external_refund_does_not_fit: {command.reference}")
     return (
         ev.OperationStarted(
             operation_id=command.operation_id,
@@ -68,7 +68,7 @@ def external_void(payment: Payment, command: cmd.RecordExternalVoid) -> Events:
     fresh(payment, command.operation_id)  # It ends the payment, so there is room for it.
     winner = payment.winner
     if winner is None or payment.state is not PaymentState.AUTHORIZED or payment.captured_minor:
-        return ask_person(payment, f"external_void_does_not_fit: {command.reference}")
+        return ask_about_news(payment, f"external_void_does_not_fit: {command.reference}")
     return (
         ev.OperationStarted(
             operation_id=command.operation_id,
@@ -88,7 +88,7 @@ def external_capture(payment: Payment, command: cmd.RecordExternalCapture) -> Ev
     if _known(payment, OperationKind.CAPTURE, command.reference):
         return ()
     if other_attempt(payment, command.attempt_id, command.reference) is not None:
-        return ask_person(payment, about_unwanted("external_capture", command.reference))
+        return ask_about_news(payment, about_unwanted("external_capture", command.reference))
     winner = payment.winner
     if winner is not None and winner.kind is OperationKind.CHARGE:
         return ()  # The PSP tells of the charge once more, under another name.
@@ -98,7 +98,7 @@ def external_capture(payment: Payment, command: cmd.RecordExternalCapture) -> Ev
     room(payment, command.operation_id)
     left = payment.capturable_minor
     if winner is None or payment.disputes_open or not 0 < command.amount_minor <= left:
-        return ask_person(payment, f"external_capture_does_not_fit: {command.reference}")
+        return ask_about_news(payment, f"external_capture_does_not_fit: {command.reference}")
     return (
         ev.OperationStarted(
             operation_id=command.operation_id,
@@ -143,7 +143,7 @@ def reversed_outside(
     amount = attempt.taken_minor if isinstance(told, cmd.RecordExternalVoid) else told.amount_minor
     if attempt.status is not OperationStatus.UNWANTED or amount != attempt.taken_minor:
         what = "dispute" if reason == DISPUTE_LOST else f"external_{kind}"
-        return ask_person(payment, about_unwanted(what, told.reference))
+        return ask_about_news(payment, about_unwanted(what, told.reference))
     fresh(payment, told.operation_id)
     ended = doubt_ends(payment, (attempt.id,), attempt.id)
     return (
@@ -167,7 +167,7 @@ def about_unwanted(what: str, reference: str) -> str:
     return f"unwanted_attempt: {what} {reference}"
 
 
-def ask_person(payment: Payment, reason: str) -> Events:
+def ask_about_news(payment: Payment, reason: str) -> Events:
     """Asks a person, in place of a review that evidence alone would close; the news waits while another one is open."""
     if payment.review == reason:
         return ()

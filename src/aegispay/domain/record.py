@@ -75,7 +75,7 @@ def unreversed(payment: Payment) -> list[Operation]:
 
 def record(payment: Payment, command: cmd.RecordOutcome) -> Events:
     """The events that follow; an empty tuple where nothing new was learnt."""
-    operation = _addressed(payment, command)
+    operation = addressed(payment, command)
     outcome = command.outcome
     events: list[EventData]
     if not operation.unfinished:
@@ -98,7 +98,7 @@ def record(payment: Payment, command: cmd.RecordOutcome) -> Events:
     return tuple(events)
 
 
-def _addressed(payment: Payment, command: cmd.RecordOutcome) -> Operation:
+def addressed(payment: Payment, command: cmd.RecordOutcome) -> Operation:
     """The operation that the outcome concludes: an attempt's own, or its confirmation's, whichever is open."""
     operation = payment.operation(command.operation_id)
     if operation is None:
@@ -133,7 +133,9 @@ def doubt_ends(payment: Payment, concluded: tuple[str | None, ...], reversed_id:
     )
 
 
-def _flag(payment: Payment, reason: str, operation_id: str | None, until_evidence: bool) -> list[EventData]:
+def ask_person(
+    payment: Payment, reason: str, operation_id: str | None, until_evidence: bool
+) -> list[EventData]:
     """Asks a person, unless somebody was asked already. What evidence cannot clear overrides what it can."""
     if payment.review is not None and (until_evidence or not payment.review_until_evidence):
         return []
@@ -149,7 +151,7 @@ def _approve(
     amount = outcome.amount_minor
     if not _usable(payment, operation, amount):
         if operation.kind is not OperationKind.VOID:
-            return _flag(payment, "approved_without_amount", operation.id, operation.unfinished)
+            return ask_person(payment, "approved_without_amount", operation.id, operation.unfinished)
         amount = operation.amount_minor
     reason = _contradiction(payment, operation, amount)
     # The review comes first: nobody who follows the events sees a wrong amount as settled. It is asked for even
@@ -231,7 +233,7 @@ def _without_effect(
     if operation.compensates:
         return [
             *events,
-            *_flag(payment, f"{REVERSAL_REFUSED}: {code}", operation.parent_id, until_evidence=True),
+            *ask_person(payment, f"{REVERSAL_REFUSED}: {code}", operation.parent_id, until_evidence=True),
         ]
     confirmed_no = operation.kind is OperationKind.CONFIRM and isinstance(outcome, Declined)
     if not operation.attempt and not confirmed_no:
@@ -279,12 +281,12 @@ def _record_late(payment: Payment, operation: Operation, command: cmd.RecordOutc
     if isinstance(outcome, Declined) and operation.status is OperationStatus.APPROVED:
         if _given_up(payment, operation):
             return []
-        return _flag(payment, "declined_after_approval", operation.id, until_evidence=False)
+        return ask_person(payment, "declined_after_approval", operation.id, until_evidence=False)
     if not isinstance(outcome, Approved) or operation.status not in _NO_EFFECT:
         return []
     if operation.attempt:
         if not _usable(payment, operation, outcome.amount_minor):
-            return _flag(payment, "approved_without_amount", operation.id, until_evidence=False)
+            return ask_person(payment, "approved_without_amount", operation.id, until_evidence=False)
         return [
             ev.LateSuccessFound(
                 operation_id=operation.id,
@@ -296,7 +298,7 @@ def _record_late(payment: Payment, operation: Operation, command: cmd.RecordOutc
     parent = payment.operation(operation.parent_id or "")
     if operation.kind is OperationKind.VOID and parent and parent.status is OperationStatus.CONFIRMING:
         # Void or confirmation, one of the two is wrong: the confirmation's outcome will tell.
-        return _flag(payment, "voided_during_confirmation", operation.id, until_evidence=False)
+        return ask_person(payment, "voided_during_confirmation", operation.id, until_evidence=False)
     if _booked_before(payment, operation, outcome):
         return []
     # A capture, void, refund or reversal that did happen: our books follow the gateway's.

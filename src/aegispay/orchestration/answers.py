@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable
 
-from aegispay.domain.errors import AegisPayError, StaleFence
-from aegispay.domain.events import OperationKind
-from aegispay.domain.evolve import fold
+from aegispay.domain.errors import AegisPayError, PaymentNotFound, StaleFence
+from aegispay.domain.events import Event, OperationKind
+from aegispay.domain.evolve import evolve, fold
 from aegispay.domain.payment import ACTION_AGAIN, Operation, OperationStatus, Payment
 from aegispay.domain.states import PaymentState
 from aegispay.orchestration.engine import Engine
@@ -37,29 +37,33 @@ class Answers:
         From here on the gateway may have been called, so no error may look like a refusal: whatever goes wrong, the caller
         is told that the payment is under way, with its id, and recovery finishes it.
         """
+        begun = payment.version
         try:
             try:
                 payment = await work
             except StaleFence:
                 return await self.follow(claim, claim.request_hash, flight)
-            return await self.of(payment, claim)
+            return await self.of(payment, claim, begun)
         except AegisPayError as error:
             logger.warning("%s of %s goes on without its caller: %s", claim.scope, payment.id, error.code)
         except Exception as error:  # noqa: BLE001 - as above; its text may quote a request
             logger.error("%s of %s broke off: %s", claim.scope, payment.id, type(error).__name__)
         return pending(payment, payment.operation(claim.operation_id), "in_progress")
 
-    async def of(self, payment: Payment, claim: Claim) -> Result:
-        """The answer for a claim. A final one is that of the version which made it final, whatever came later."""
-        back = given_back(payment)
-        if claim.scope == "payment":
-            version = back.concluded_version if back else payment.answered_version
-        else:
-            operation = payment.operation(claim.operation_id)
-            version = _concluded_version(payment, operation) if operation else 0
-        if not version:
+    async def of(self, payment: Payment, claim: Claim, begun: int = 0) -> Result:
+        """The answer for a claim. A final one is that of the version which first made it final, whatever came later.
+
+        `begun` is the version at which the caller's own work began, if it is known.
+        """
+        ending = _ending(payment, claim)
+        version = ending.concluded_version if ending else payment.answered_version
+        if not version or (ending is not None and not _ended(payment, ending)):
             return _current(payment, claim)
-        if version != payment.version:
+        if ending is not None and version != begun + 1:
+            # It may have ended more than once: a refund that failed after all, a capture found after it was given up.
+            events = await self._engine.store.load_events(payment.id, until_version=version)
+            payment = _first_ended(events, ending.id)
+        elif version != payment.version:
             payment = fold(await self._engine.store.load_events(payment.id, until_version=version))
         result = _current(payment, claim)
         if claim.digest and not result.is_pending():
@@ -94,13 +98,41 @@ class Answers:
             await engine.ports.clock.sleep(delay_s)
 
 
-def _concluded_version(payment: Payment, operation: Operation) -> int:
-    """The version whose answer counts. A confirmation's answer is the payment's, unless the payer must act again."""
+def _ending(payment: Payment, claim: Claim) -> Operation | None:
+    """The operation with whose end the answer became final; None where the payment's own answer counts."""
+    operation = payment.operation(claim.operation_id)
+    if claim.scope != "payment" and operation is not None and not _is_the_payments(operation):
+        return operation
+    # Nobody may ship on a success whose money goes back: the answer is final once that is done.
+    return given_back(payment)
+
+
+def _is_the_payments(operation: Operation) -> bool:
+    """Whether the answer is the payment's: that of a confirmation, unless it left the payer's step to be done again."""
     if operation.kind is not OperationKind.CONFIRM or operation.code == ACTION_AGAIN:
-        return operation.concluded_version
-    if operation.status is OperationStatus.NOT_SENT or not operation.concluded_version:
-        return operation.concluded_version
-    return payment.answered_version
+        return False
+    return operation.status is not OperationStatus.NOT_SENT and bool(operation.concluded_version)
+
+
+def _ended(payment: Payment, operation: Operation) -> bool:
+    """Whether its end is an answer. That of the policy's own refund or void is one only where it was done."""
+    if not operation.concluded_version:
+        return False
+    back = given_back(payment)
+    if back is None or back.id != operation.id:
+        return True
+    return back.status is OperationStatus.APPROVED or back.undone
+
+
+def _first_ended(events: list[Event], operation_id: str) -> Payment:
+    """The payment as it was when this operation ended for the first time."""
+    payment: Payment | None = None
+    for event in events:
+        payment = evolve(payment, event)
+        operation = payment.operation(operation_id)
+        if operation is not None and _ended(payment, operation):
+            return payment
+    raise PaymentNotFound
 
 
 def _current(payment: Payment, claim: Claim) -> Result:

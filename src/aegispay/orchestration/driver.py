@@ -10,6 +10,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from aegispay.domain.commands import RecordOutcome
 from aegispay.domain.outcomes import (
     Approved,
     DeclineCategory,
@@ -21,7 +22,9 @@ from aegispay.domain.outcomes import (
     RequiresAction,
 )
 from aegispay.domain.payment import Operation, OperationStatus, Payment
-from aegispay.orchestration.engine import SILENT_S_MAX, Engine, FollowUp, Known, NextAttempt
+from aegispay.domain.record import addressed
+from aegispay.orchestration.doubt import is_served
+from aegispay.orchestration.engine import SILENT_S_MAX, Engine, Known, NextAttempt
 from aegispay.orchestration.settings import AFTER_DOUBT
 from aegispay.resilience.deadline import Deadline
 from aegispay.storage.store import InFlight, Purpose
@@ -79,11 +82,14 @@ class Driver:
             if attempts is not None and _soft(known.outcome) and deadline.allows():
                 row = await engine.with_room(row)  # A raw card is turned into a token first, by a call.
                 following = await attempts.take()
-            recorded = await engine.record(payment, row, known.outcome, known.evidence, following)
+            # When the time is up nobody waits any more: they were told that it is under way.
+            recorded = await engine.record(
+                payment, row, known.outcome, known.evidence, following, served=deadline.allows()
+            )
             payment, known = recorded.payment, None
             started = [one for one in recorded.started if one.purpose is Purpose.CALL]
-            reversals += [one for one in started if _operation(payment, one).compensates]
             begun = [one for one in started if _operation(payment, one).attempt]
+            reversals += [one for one in started if one not in begun]
             if begun:
                 row = begun[0]
                 continue
@@ -103,17 +109,28 @@ class Driver:
         row: InFlight,
         known: Known,
         deadline: Deadline,
-        follow: FollowUp | None = None,
     ) -> Payment:
-        """Records evidence that turned up outside a call, and drives what it starts: a reversal, or `follow`."""
+        """Records evidence that turned up outside a call, and drives what it starts: a reversal."""
         if not isinstance(known.outcome, Approved | Declined | RequiresAction | NotSent):
             return payment
-        recorded = await self._engine.record(payment, row, known.outcome, known.evidence, follow=follow)
+        engine = self._engine
+        row = await self._concluding(payment, row, known.outcome)
+        served = is_served(row, self._clock.steady_us(), engine.settings.lease_s)
+        recorded = await engine.record(payment, row, known.outcome, known.evidence, served=served)
         payment = recorded.payment
         for started in recorded.started:
             if started.purpose is Purpose.CALL:
-                payment = await self.drive(await self._engine.load(payment.id), started, deadline)
+                payment = await self.drive(await engine.load(payment.id), started, deadline)
         return payment
+
+    async def _concluding(self, payment: Payment, row: InFlight, outcome: Outcome) -> InFlight:
+        """The row of the operation that the outcome ends: of an attempt that is being confirmed, its confirmation's."""
+        if row.fence:
+            return row
+        ends = addressed(payment, RecordOutcome(operation_id=row.operation_id, outcome=outcome))
+        if ends.id == row.operation_id:
+            return row
+        return await self._engine.store.find_in_flight(ends.id) or row
 
     async def _send(
         self,

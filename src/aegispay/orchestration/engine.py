@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from aegispay.domain import commands as cmd
 from aegispay.domain.errors import (
     InvalidRequest,
+    InvalidState,
     PaymentNotFound,
     StaleFence,
     UnsupportedOperation,
@@ -39,8 +40,9 @@ from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found, Gateway, GatewayCall, Lookup, LookupFailed, NotFound
 from aegispay.gateways.permit import sending_while
 from aegispay.gateways.registry import GatewayRegistry
+from aegispay.orchestration.doubt import REVIEW, Reversal, after_doubt
 from aegispay.orchestration.journal import Draft, Journal
-from aegispay.orchestration.settings import AFTER_DOUBT, Settings
+from aegispay.orchestration.settings import AFTER_DOUBT, DoubtPolicy, Settings
 from aegispay.ports import Ports
 from aegispay.storage.store import Guard, InFlight, Purpose, Store
 
@@ -60,10 +62,6 @@ SILENT_S_MAX = 3600.0
 """How long a doubt is left alone at most: a quiet period that a clock ahead of time began may last for days."""
 ACTION_EXPIRED = "action_expired"
 """The code of a payment whose payer did not act in time at a gateway that can cancel nothing."""
-
-
-FollowUp = cmd.StartVoid | cmd.StartRefund | cmd.RequestReview
-"""What a policy makes follow an approval, in the same commit."""
 
 
 class NextAttempt(NamedTuple):
@@ -146,7 +144,8 @@ class Engine:
         """Gives the lease back: the worker, here or elsewhere, goes on after the delay."""
         # By the clock that no jump moves, as `lease_due` asks: a clock that runs ahead must not put work off for days.
         due = self.ports.clock.steady_us() + int(delay_s * 1_000_000)
-        await self._keep(payment, row, replace(row, due_at_us=due, owner=""))
+        # With a fence of its own: evidence that was on its way while a caller was served is weighed anew.
+        await self._keep(payment, row, replace(row, due_at_us=due, owner="", fence=row.fence + 1))
 
     async def put_back(self, payment: Payment, row: InFlight, delay_s: float) -> None:
         """Gives back the lease on an operation that was provably not sent: it is sent for the first time later."""
@@ -250,26 +249,24 @@ class Engine:
         outcome: Outcome,
         evidence: Evidence,
         next_attempt: NextAttempt | None = None,
-        follow: FollowUp | None = None,
+        *,
+        served: bool = False,
     ) -> Recorded:
         """Commits what was learnt, under our fence; a changed payment is read again and decided anew.
 
+        What the merchant's policy makes follow a success in doubt is in the same commit, unless it is `served`: whoever
+        asked for it still waits, and hears of the success.
+
         Raises `StaleFence` where another worker has taken over: then it decides, with its own evidence.
         """
+        learns = cmd.RecordOutcome(
+            operation_id=row.operation_id,
+            outcome=outcome,
+            evidence=evidence,
+            will_try_next=next_attempt is not None,
+        )
         for _ in range(_RECORD_TRIES_MAX):
-            draft = self.journal.draft(payment)
-            if isinstance(follow, cmd.RequestReview) and isinstance(outcome, Approved):
-                # Before the approval, so that it is no answer until a person has decided.
-                draft.apply(follow)
-            learnt = draft.apply(
-                cmd.RecordOutcome(
-                    operation_id=row.operation_id,
-                    outcome=outcome,
-                    evidence=evidence,
-                    will_try_next=next_attempt is not None,
-                )
-            )
-            opens = self._followers(draft, row, next_attempt, follow) if learnt else ()
+            draft, opens, learnt = self._drafted(payment, row, learns, next_attempt, served=served)
             keep = self._row_after(draft.current, row, outcome)
             if not learnt and keep is not None and keep.purpose is row.purpose:
                 return Recorded(payment, row, ())
@@ -281,12 +278,42 @@ class Engine:
                 payment = await self.load(payment.id)
         raise VersionConflict(payment_id=payment.id)
 
+    def _drafted(
+        self,
+        payment: Payment,
+        row: InFlight,
+        learns: cmd.RecordOutcome,
+        next_attempt: NextAttempt | None,
+        *,
+        served: bool,
+    ) -> tuple[Draft, tuple[InFlight, ...], bool]:
+        """The commit that follows from an outcome, what it puts in flight, and whether anything was learnt."""
+        policy = DoubtPolicy.HOLD if served else self.settings.doubt_policy
+        follow = after_doubt(policy, payment, learns, self.new_operation_id)
+        while True:
+            draft = self.journal.draft(payment)
+            # A person is asked before the approval, so that it is no answer until they have decided.
+            asked = isinstance(follow, cmd.RequestReview) and draft.apply(follow)
+            learnt = draft.apply(learns)
+            if asked and not learnt:
+                follow = None  # It was no success that could be recorded: a person is asked about that.
+                continue
+            reversal = None if isinstance(follow, cmd.RequestReview) else follow
+            try:
+                opens = self._followers(draft, row, next_attempt, reversal) if learnt else ()
+            except InvalidState:
+                if reversal is None:
+                    raise
+                follow = REVIEW  # It cannot be taken back now; it is recorded all the same.
+                continue
+            return draft, opens, learnt
+
     def _followers(
         self,
         draft: Draft,
         row: InFlight,
         next_attempt: NextAttempt | None,
-        follow: FollowUp | None,
+        reversal: Reversal | None,
     ) -> tuple[InFlight, ...]:
         """What begins in the same commit: the next attempt, a reversal, the payer's step once more."""
         operation = draft.current.operation(row.operation_id)
@@ -320,11 +347,9 @@ class Engine:
                 again = self.new_row(draft.current, parent.id, parent.gateway)
                 opens.append(self._waiting_for_payer(again))
         approved = operation.status is OperationStatus.APPROVED and draft.current.review is None
-        if follow is not None and approved and not operation.compensates:
-            draft.apply(follow)
-            started = draft.current.operations[-1]
-            if started.id != operation.id:
-                opens.append(self.new_row(draft.current, started.id, started.gateway))
+        if reversal is not None and approved:
+            draft.apply(reversal)
+            opens.append(self.new_row(draft.current, reversal.operation_id, operation.gateway))
         no_effect = operation.status in (OperationStatus.DECLINED, OperationStatus.NOT_SENT)
         if operation.reason == AFTER_DOUBT and no_effect and draft.current.review is None:
             # What the policy began had no effect, and nobody waits for its answer.

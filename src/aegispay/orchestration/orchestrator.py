@@ -33,6 +33,7 @@ from aegispay.orchestration.requests import (
     PaymentRequest,
     check_action_data,
     check_key,
+    check_not_expired,
     check_text,
     claim_digest,
     operation_hash,
@@ -40,7 +41,7 @@ from aegispay.orchestration.requests import (
 )
 from aegispay.orchestration.results import InProgress, Result, payment_result, pending
 from aegispay.orchestration.reviews import Reviews, check_reason
-from aegispay.orchestration.settings import Settings
+from aegispay.orchestration.settings import AFTER_DOUBT, Settings
 from aegispay.ports import Ports
 from aegispay.resilience.deadline import Deadline
 from aegispay.routing.router import Router
@@ -104,6 +105,7 @@ class Orchestrator:
 
     async def _create(self, request: PaymentRequest, digest: bytes, asked: bytes, flight: Flight) -> Result:
         try:
+            check_not_expired(request.method, self.ports.clock.now_us())
             for hook in self.hooks.before_payment:
                 await hook(request)
             names = self.candidates.choose(request)
@@ -114,7 +116,7 @@ class Orchestrator:
                     "no gateway could be asked to take the card; nothing was charged.", hint="Try again."
                 )
         except Exception:
-            # What was answered before stays answered, whatever the hooks and gateways say today.
+            # What was answered before stays answered, whatever the day, the hooks and the gateways say now.
             claim = await self.store.find_claim(digest)
             if claim is None:
                 raise
@@ -175,7 +177,9 @@ class Orchestrator:
         merchant_id: str,
     ) -> Result:
         check_text("reason", reason, 255)
-        command = cmd.StartRefund(operation_id="", amount_minor=_minor(amount), reason=reason)
+        # By this word of the policy's we know that a success was taken back; a merchant's refund takes none back.
+        theirs = "requested" if reason == AFTER_DOUBT else reason
+        command = cmd.StartRefund(operation_id="", amount_minor=_minor(amount), reason=theirs)
         return await self._follow_up(
             OperationKind.REFUND, payment, merchant_id, check_key(key), command, amount, timeout_s
         )
@@ -185,7 +189,8 @@ class Orchestrator:
     ) -> Result:
         check_text("reason", reason, 255)
         # "expired" is the recovery worker's word; a merchant's void always ends in CANCELED.
-        command = cmd.StartVoid(operation_id="", reason="requested" if reason == "expired" else reason)
+        theirs = "requested" if reason in ("expired", AFTER_DOUBT) else reason
+        command = cmd.StartVoid(operation_id="", reason=theirs)
         return await self._follow_up(OperationKind.VOID, payment, merchant_id, key, command, None, timeout_s)
 
     async def complete_action(
@@ -247,7 +252,8 @@ class Orchestrator:
     async def sync(self, payment: str, merchant_id: str = DEFAULT_MERCHANT) -> Result:
         """Looks the payment's open operations and ended attempts up at their gateways now, and records what is found.
 
-        Moves no money, but for one thing: a success that turns up where another was recorded is reversed.
+        Moves no money but to give it back: a success that turns up where another was recorded, or in doubt where the
+        merchant's policy says so.
         """
         self._check_running()
         found = await self.get(payment, merchant_id)

@@ -34,12 +34,10 @@ from aegispay.orchestration.engine import (
     NEVER_SENT,
     SILENT_S_MAX,
     Engine,
-    FollowUp,
     Known,
     is_evidence,
 )
 from aegispay.orchestration.inbound import Inbound
-from aegispay.orchestration.settings import AFTER_DOUBT, DoubtPolicy
 from aegispay.resilience.deadline import Deadline
 from aegispay.storage.store import Guard, InFlight, Purpose
 
@@ -206,8 +204,7 @@ class RecoveryWorker:
                 recorded = await engine.record(payment, row, known.outcome, known.evidence)
                 payment, row = recorded.payment, recorded.row or row
             else:
-                follow = self._policy(operation, known)
-                payment = await self._driver.found(payment, row, known, self._deadline(), follow)
+                payment = await self._driver.found(payment, row, known, self._deadline())
             after = payment.operation(operation.id)
             if after is not None and (
                 not after.unfinished or after.status is OperationStatus.REQUIRES_ACTION
@@ -279,20 +276,6 @@ class RecoveryWorker:
             report.waiting += 1
         else:
             report.resolved += 1
-
-    def _policy(self, operation: Operation, known: Known) -> FollowUp | None:
-        """What follows when a first operation in doubt turns out to have succeeded after its caller has gone."""
-        policy = self._engine.settings.doubt_policy
-        if policy is DoubtPolicy.HOLD or not operation.attempt or not isinstance(known.outcome, Approved):
-            return None
-        if operation.status is OperationStatus.PENDING:
-            return None  # The gateway said that it would take its time: nobody was ever in doubt.
-        if policy is DoubtPolicy.REVIEW:
-            return cmd.RequestReview(reason=AFTER_DOUBT)
-        operation_id = self._engine.new_operation_id()
-        if operation.kind is OperationKind.CHARGE:
-            return cmd.StartRefund(operation_id=operation_id, reason=AFTER_DOUBT)
-        return cmd.StartVoid(operation_id=operation_id, reason=AFTER_DOUBT)
 
     def _age_s(self, operation: Operation) -> float:
         """No more than its true age, whatever was done to the clock: nobody is asked too early."""

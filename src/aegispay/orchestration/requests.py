@@ -156,13 +156,24 @@ def check_amount(amount: object) -> Money:
     return amount
 
 
+def check_not_expired(method: PaymentMethod, now_us: int) -> None:
+    """Raises `InvalidPaymentMethod` for a raw card whose last month is over.
+
+    Only for what was never asked before: under a key that has an answer, the card may have expired since.
+    """
+    if isinstance(method, Card) and method.expired_at(now_us):
+        raise InvalidPaymentMethod(
+            f"the card expired in {method.expiry_month:02d}/{method.expiry_year}.",
+            hint="Ask for another card.",
+        )
+
+
 def checked_request(
     *,
     amount: Money,
     method: PaymentMethod | str,
     idempotency_key: str,
     capture: CaptureMode,
-    now_us: int,
     merchant_id: str = DEFAULT_MERCHANT,
     gateways: tuple[str, ...] = (),
     customer_id: str | None = None,
@@ -171,16 +182,13 @@ def checked_request(
     metadata: dict[str, str] | None = None,
     correlation_id: str | None = None,
 ) -> PaymentRequest:
-    """The request, checked as far as it can be without a gateway. Raises a subclass of `InvalidRequest`."""
+    """The request, checked by what is the same at any time. Raises a subclass of `InvalidRequest`.
+
+    What depends on the day or on the configuration is asked later: a replay must find its answer first.
+    """
     if isinstance(method, str):
         method = Token(method)
-    if isinstance(method, Card):
-        if method.expired_at(now_us):
-            raise InvalidPaymentMethod(
-                f"the card expired in {method.expiry_month:02d}/{method.expiry_year}.",
-                hint="Ask for another card.",
-            )
-    elif not isinstance(method, Token):
+    if not isinstance(method, Token | Card):
         raise InvalidPaymentMethod(f"a payment method is a Token or a Card, not {type(method).__name__}.")
     if not isinstance(merchant_id, str) or not 0 < len(merchant_id) <= 64 or not merchant_id.isprintable():
         raise InvalidRequest("a merchant id is text of 1 to 64 printable characters.")

@@ -14,7 +14,7 @@ AFTER_DOUBT = "succeeded_after_doubt"
 
 
 class DoubtPolicy(StrEnum):
-    """What happens when recovery finds that a payment in doubt had succeeded, after its caller has gone."""
+    """What happens when a payment in doubt turns out to have succeeded after its caller has gone, whatever tells of it."""
 
     HOLD = "hold"
     """It stands as a success."""

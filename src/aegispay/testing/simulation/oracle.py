@@ -11,13 +11,22 @@ from typing import Any
 import msgspec
 
 from aegispay.domain.errors import AegisPayError, IdempotencyConflict
-from aegispay.domain.events import Event, OperationKind
+from aegispay.domain.events import (
+    Event,
+    OperationApproved,
+    OperationKind,
+    OperationPending,
+    OperationRequiresAction,
+    OperationStarted,
+    ReviewRequested,
+)
 from aegispay.domain.evolve import fold
 from aegispay.domain.payment import OperationStatus, Payment, decode_payment, encode_payment
 from aegispay.domain.states import TERMINAL, PaymentState
 from aegispay.orchestration.engine import ACTION_EXPIRED
 from aegispay.orchestration.requests import DEFAULT_MERCHANT, claim_digest
 from aegispay.orchestration.results import Result
+from aegispay.orchestration.settings import AFTER_DOUBT, DoubtPolicy
 from aegispay.sandbox.audit import audit
 from aegispay.sandbox.bank import Bank, MovementKind
 from aegispay.sandbox.wire import WireRequest
@@ -34,7 +43,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     """A promise that was broken."""
 
     promise: str
-    """`I1` to `I15`, or `crash` for an exception that no caller should see."""
+    """`I1` to `I15`, `policy` for the merchant's doubt policy, or `crash` for an exception that no caller should see."""
     at_s: float
     detail: str
 
@@ -86,6 +95,9 @@ class Oracle:
         self.violations: list[Violation] = []
         self.never_lapse: frozenset[str] = frozenset()
         """Gateways at which nobody says when an authorisation lapses."""
+        self.policy = DoubtPolicy.HOLD
+        """What the merchant wants of a success in doubt whose caller has gone."""
+        self._left_in_doubt: set[str] = set()
         self._charges: dict[str, dict[tuple[str, str], _Charge]] = defaultdict(dict)
         self._charge_of: dict[tuple[str, str], str] = {}
         self._moved: Counter[tuple[MovementKind, str]] = Counter()
@@ -216,6 +228,8 @@ class Oracle:
         payment_id = answer.payment_id
         if scope == "payment" and self._payment_of.setdefault(key, payment_id) != payment_id:
             self.violated("I8", f"{key} stands for {self._payment_of[key]} and {payment_id}")
+        if answer.is_pending() and answer.error is not None and answer.error.code == "in_doubt":
+            self._leaves_in_doubt(answer.payment)
         if answer.is_pending() or answer.requires_action():
             # Whoever waited too long for a slow instance may be told to ask again; so may one who had asked before.
             waited = answer.error is not None and answer.error.code == "in_progress"
@@ -229,6 +243,17 @@ class Oracle:
             self.violated("I8", f"{key} was answered {before} and then {told}")
         elif before is told:
             self._check_answer(scope, answer)
+
+    def _leaves_in_doubt(self, payment: Payment) -> None:
+        """A client was told of a doubt on which nobody works for a caller any more: from now on the policy is about it."""
+        given_back = {row[1] for row in self._database.in_flight() if row[2] == "call" and not row[4]}
+        self._left_in_doubt.update(
+            op.id
+            for op in payment.operations
+            if (op.attempt or op.kind is OperationKind.CONFIRM)
+            and op.status is OperationStatus.IN_DOUBT
+            and op.id in given_back
+        )
 
     def _check_answer(self, scope: str, answer: Result) -> None:
         """A first final answer: money where it says so, none where it says not."""
@@ -312,6 +337,24 @@ class Oracle:
                 )
         if (payment.id, len(events) + 1) in self._seen:
             self.violated("I5", f"{payment.id} has lost acknowledged events")
+
+    def check_policy(self, payment: Payment, events: list[Event]) -> None:
+        """A success that was in doubt and whose caller has gone was given back, or a person was asked, if so wanted."""
+        if self.policy is DoubtPolicy.HOLD or not self._strict:
+            return
+        data = [event.data for event in events]
+        asked = any(isinstance(one, ReviewRequested) and not one.until_evidence for one in data)
+        if asked or any(isinstance(one, OperationStarted) and one.reason == AFTER_DOUBT for one in data):
+            return
+        # Where the gateway said that it takes its time, or that the payer must act, the doubt had ended before.
+        known = {
+            one.operation_id for one in data if isinstance(one, OperationPending | OperationRequiresAction)
+        }
+        for one in data:
+            if isinstance(one, OperationApproved) and one.operation_id in self._left_in_doubt - known:
+                self.violated(
+                    "policy", f"{payment.id}: {one.operation_id} was left in doubt, and its success stands"
+                )
 
     def check_notices(self) -> None:
         """I11: each webhook was about a payment of ours, so none is left over."""

@@ -145,6 +145,7 @@ class _Run:
         self.database = Database(self.faults, lambda: self.fleet.rows_changed())
         self.bank: Bank = _bank()
         self.oracle = Oracle(self.loop, self.bank, self.database, options.mode, self.trace)
+        self.oracle.policy = options.doubt_policy
         if isinstance(self.bank, WitnessedBank):
             self.bank.oracle = self.oracle
         self.network = Network(self.loop, self.faults, self.trace)
@@ -277,6 +278,7 @@ class _Run:
                 self.oracle.violated("I5", f"{payment.id}: {error}")
                 continue
             self.oracle.check_stream(payment, events)
+            self.oracle.check_policy(payment, events)
             self._count(events)
         self.oracle.check_notices()
         self.oracle.check_reviews(payments)
