@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from aegispay.app import AegisPay
 from aegispay.domain.money import Money
 from aegispay.domain.payment import Payment
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import GatewayCall, Lookup, LookupFailed
-from aegispay.testing.instant_gateway import InstantGateway, reply_lost
-from tests.orchestration.harness import DAY_S, World
-from tests.orchestration.test_doubt import LOOKUP_ONLY, NO_EVIDENCE
+from aegispay.testing.instant_gateway import InstantGateway, reply_lost, request_lost
+from tests.orchestration.harness import DAY_S, SETTINGS, World
+from tests.orchestration.test_doubt import KEYED, LOOKUP_ONLY, NO_EVIDENCE
 
 USD100 = Money(100_00, "USD")
 Make = Callable[..., World]
@@ -63,3 +65,21 @@ async def test_while_a_quiet_period_runs_a_person_is_asked_after_three_days_only
     assert (await pay.get(payment.id)).state is PaymentState.IN_DOUBT
     await world.recover(pay, for_s=4 * 3_600)
     assert (await pay.get(payment.id)).review == "in doubt for 86400 s: timeout"
+
+
+async def test_a_key_that_has_expired_leaves_the_quiet_period_to_wait_for(make_world: Make) -> None:
+    """Where the last send stands two days ahead, nothing is resent any more and no look-up is believed until then."""
+    caps = replace(KEYED, stable_key_ttl_s=60.0, lookup_quiet_s=30.0)
+    world = make_world(InstantGateway("alpha", caps))
+    pay = await world.instance(settings=replace(SETTINGS, resends_max=1))
+    gateway = world.gateways[0]
+    world.clock.offset_us = 2 * DAY_US
+    gateway.faults.extend([request_lost] * 20)
+    asked = await pay.charge(USD100, "tok_ok", idempotency_key="k", timeout_s=0.001)
+    assert asked.is_pending()
+    world.clock.offset_us = 0
+    await world.recover(pay, for_s=2 * DAY_S - 3_600)
+    assert (await pay.get(asked.payment_id)).state is PaymentState.IN_DOUBT
+    await world.recover(pay, for_s=7_200)
+    payment = await pay.get(asked.payment_id)
+    assert (payment.state, payment.review) == (PaymentState.FAILED, None)

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from aegispay.app import AegisPay
-from aegispay.domain import decide
+from aegispay.domain import starting
 from aegispay.domain.events import OperationKind
 from aegispay.domain.money import Money
 from aegispay.domain.outcomes import Approved, Evidence, InDoubt, Outcome, Pending
@@ -377,7 +377,7 @@ async def test_what_cannot_be_taken_back_now_is_left_to_a_person(
     world = make_world(TellingGateway("alpha", LOOKUP_ONLY))
     pay = await world.instance(settings=REVERSE)
     payment = await left_in_doubt(world, pay, OperationKind.CHARGE, confirmed=True)
-    monkeypatch.setattr(decide, "OPERATIONS_MAX", len(payment.operations))
+    monkeypatch.setattr(starting, "OPERATIONS_MAX", len(payment.operations))
     await by_webhook(world, pay, payment)
     (after,) = await world.check_books(pay)
     assert (after.review, after.captured_minor) == ("succeeded_after_doubt", 100_00)

@@ -16,7 +16,9 @@ from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import Found, GatewayCall, Lookup, LookupFailed, NotFound
 from aegispay.gateways.webhooks import GatewayEvent
 from aegispay.storage.store import Purpose
+from aegispay.testing.instant_gateway import InstantGateway, request_lost
 from tests.orchestration.harness import DAY_S, SETTINGS, World
+from tests.orchestration.test_doubt import LOOKUP_ONLY
 from tests.orchestration.test_inbound import TellingGateway, news, tell
 
 USD100 = Money(100_00, "USD")
@@ -186,3 +188,31 @@ async def test_an_open_order_is_looked_at_every_hour_for_a_day(make_world: Make)
         assert (report.taken, report.resolved, report.waiting) == (1, 1, 0)
         looks += 1
     assert 20 <= looks <= 26
+
+
+async def test_a_confirmation_is_watched_no_longer_than_until_another_one_has_won(make_world: Make) -> None:
+    """The first one was lost on its way. After the second the gateway knows the payment by another reference."""
+    world = make_world(InstantGateway("alpha", LOOKUP_ONLY))
+    pay = await world.instance()
+    gateway = world.gateways[0]
+    asked = await pay.charge(USD100, "tok_3ds", idempotency_key="k")
+    gateway.faults.append(request_lost)
+    first = await pay.complete_action(asked.payment_id, idempotency_key="c1", timeout_s=0.01)
+    assert first.is_pending()
+    await world.clock.sleep(120.0)
+    await pay.recover()
+    lost = (await pay.get(asked.payment_id)).operations[1]
+    assert (lost.kind, lost.status) == (OperationKind.CONFIRM, OperationStatus.NOT_SENT)
+    done = await pay.complete_action(asked.payment_id, idempotency_key="c2")
+    assert done.is_success()
+
+    async def unknown(call: GatewayCall) -> Lookup:
+        return LookupFailed(reason="no such order")
+
+    gateway.look_up = unknown  # type: ignore[method-assign]
+    for _ in range(12):
+        await world.clock.sleep(DAY_S / 4)
+        await pay.recover()
+    payment = await pay.get(asked.payment_id)
+    assert (payment.state, payment.review) == (PaymentState.SUCCEEDED, None)
+    assert await pay.store.find_in_flight(lost.id) is None

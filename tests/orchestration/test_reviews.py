@@ -257,7 +257,7 @@ async def test_an_operation_still_in_doubt_stays_in_flight_when_the_payment_chan
     async def disputed() -> None:
         engine = pay._orchestrator.engine
         draft = engine.journal.draft(await engine.load(paid.id))
-        draft.apply(cmd.OpenDispute(reference="dp_1", amount_minor=1_00))
+        draft.apply(cmd.OpenDispute(reference="dp_1", amount_minor=1_00, attempt_id=paid.operations[0].id))
         await engine.journal.commit(draft)
 
     looks.happens.append(disputed)

@@ -96,6 +96,21 @@ FINDINGS = (
         )
         for seed in (15187, 15967)
     ),
+    Finding(
+        53268,
+        "normal",
+        "a person was asked while a quiet period ran that a clock ahead had begun, at a PSP whose key had expired",
+        "orchestration/test_clock_ahead.py::test_a_key_that_has_expired_leaves_the_quiet_period_to_wait_for",
+    ),
+    *(
+        Finding(
+            seed,
+            "normal",
+            "a confirmation that was not found was watched, by a reference that had become another, though a later one won",
+            "orchestration/test_open_orders.py::test_a_confirmation_is_watched_no_longer_than_until_another_one_has_won",
+        )
+        for seed in (111892, 116036)
+    ),
     *(
         Finding(
             seed,

@@ -214,7 +214,7 @@ def _start_void(payment: Payment, command: cmd.StartVoid) -> Events:
     if command.reason == "expired":
         fresh(payment, command.operation_id)  # What lapsed is released, whatever was asked before.
     else:
-        room(payment, command.operation_id, OPERATIONS_MAX + VOIDS_KEPT)
+        room(payment, command.operation_id, VOIDS_KEPT)
     if payment.state is PaymentState.REQUIRES_ACTION:
         parent = payment.first_operation
     else:

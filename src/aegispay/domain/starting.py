@@ -16,8 +16,10 @@ def gateway_key(operation_id: str) -> str:
     return operation_id
 
 
-def room(payment: Payment, operation_id: str, most: int = OPERATIONS_MAX) -> None:
+def room(payment: Payment, operation_id: str, kept: int = 0) -> None:
+    """Raises `InvalidState` where the payment has no room for one more operation; `kept` more than others may have."""
     fresh(payment, operation_id)
+    most = OPERATIONS_MAX + kept
     if len(payment.operations) >= most:
         raise InvalidState(f"{payment.id} has {most} operations, the most that a payment may have.")
 

@@ -21,8 +21,10 @@ _DOUBTFUL = frozenset({OperationStatus.STARTED, OperationStatus.IN_DOUBT})
 _LEASES_MAX = 10
 """No instance's lease is so many times as long as ours: their settings and clocks differ, but not by that."""
 
-REVIEW = cmd.RequestReview(reason=AFTER_DOUBT)
-"""A person decides."""
+
+def asks_person() -> cmd.RequestReview:
+    """A person decides."""
+    return cmd.RequestReview(reason=AFTER_DOUBT)
 
 
 def after_doubt(
@@ -42,7 +44,7 @@ def after_doubt(
     if not first or operation.status not in _DOUBTFUL or learnt.evidence is Evidence.REPLY:
         return None
     if policy is DoubtPolicy.REVIEW:
-        return REVIEW
+        return asks_person()
     if payment.capture is CaptureMode.AUTOMATIC:
         return cmd.StartRefund(operation_id=new_operation_id(), reason=AFTER_DOUBT)
     return cmd.StartVoid(operation_id=new_operation_id(), reason=AFTER_DOUBT)

@@ -40,7 +40,7 @@ from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found, Gateway, GatewayCall, Lookup, LookupFailed, NotFound
 from aegispay.gateways.permit import sending_while
 from aegispay.gateways.registry import GatewayRegistry
-from aegispay.orchestration.doubt import REVIEW, Reversal, after_doubt
+from aegispay.orchestration.doubt import Reversal, after_doubt, asks_person
 from aegispay.orchestration.journal import Draft, Journal
 from aegispay.orchestration.settings import AFTER_DOUBT, DoubtPolicy, Settings
 from aegispay.ports import Ports
@@ -304,7 +304,7 @@ class Engine:
             except InvalidState:
                 if reversal is None:
                     raise
-                follow = REVIEW  # It cannot be taken back now; it is recorded all the same.
+                follow = asks_person()  # It cannot be taken back now; it is recorded all the same.
                 continue
             return draft, opens, learnt
 

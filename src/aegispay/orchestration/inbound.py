@@ -156,9 +156,11 @@ class Inbound:
             waited_s = (self._engine.ports.clock.now_us() - notice.received_at_us) / 1_000_000
             if payment is not None and waited_s < KEPT_S:
                 operation = _operation_of(payment, event, notice.gateway)
-                if not _changes_nothing(event, operation):
+                if payment.unfinished:
+                    pass  # It ends, or a person is asked about it; the notice goes after that.
+                elif not _changes_nothing(event, operation):
                     await self._ask_about(payment, event)
-                elif not payment.unfinished:
+                else:
                     return replace(notice, state=NoticeState.APPLIED)
                 return later
         except (NotYet, AegisPayError) as error:

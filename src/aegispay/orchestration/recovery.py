@@ -224,7 +224,7 @@ class RecoveryWorker:
         quiet_s = 0.0
         if operation.status is not OperationStatus.PENDING:
             quiet_s = engine.quiet_left_s(operation, row)
-        reason = self._overdue(operation, row, quiet_s)
+        reason = self._overdue(operation, row)
         if reason is not None and payment.review is None:
             payment = await self._review(payment, operation, row, reason)
             now = payment.operation(operation.id)
@@ -243,7 +243,7 @@ class RecoveryWorker:
         await engine.hand_over(payment, row, delay_s)
         report.waiting += 1
 
-    def _overdue(self, operation: Operation, row: InFlight, quiet_s: float) -> str | None:
+    def _overdue(self, operation: Operation, row: InFlight) -> str | None:
         """Why a person should be asked by now, if one should."""
         settings = self._engine.settings
         age_s = self._age_s(operation)
@@ -255,7 +255,8 @@ class RecoveryWorker:
             late = silent_s >= settings.review_after_s
         else:
             # A send recorded under a clock that ran ahead makes the quiet period end late: evidence is still to come.
-            patience = 1 if quiet_s <= 0 else _PATIENCE
+            ahead = row.sent_at_us > self._engine.ports.clock.earliest_us()
+            patience = _PATIENCE if ahead or self._engine.quiet_left_s(operation, row) > 0 else 1
             late = age_s >= patience * settings.review_after_s
         code = operation.code or operation.status
         return f"in doubt for {settings.review_after_s:g} s: {code}" if late else None
@@ -300,6 +301,11 @@ class RecoveryWorker:
     async def _watch(self, payment: Payment, operation: Operation, row: InFlight) -> None:
         """One more look at an attempt that ended because nothing was found; again later where the answer is unclear."""
         engine = self._engine
+        parent = payment.operation(operation.parent_id) if operation.parent_id else None
+        if operation.kind is OperationKind.CONFIRM and parent and parent.status is OperationStatus.APPROVED:
+            # What the confirmation was for has happened since, and can happen only once.
+            await engine.release(payment, row)
+            return
         gateway = engine.registry.find(operation.gateway)
         found: Lookup = LookupFailed(reason="gateway_not_registered")
         if gateway is not None:
