@@ -566,7 +566,11 @@ def test_what_waits_for_a_person_is_listed_with_why_and_since_when_and_closed(sh
     assert shop.run("reviews").out == "No payment waits for a person.\n"
     seen = (cmd.RequestReview(reason="first"), cmd.CloseReview(reason="seen"))
     ask(
-        shop, asked, *seen, cmd.RequestReview(reason="fraud?"), cmd.OpenDispute(reference="d", amount_minor=1)
+        shop,
+        asked,
+        *seen,
+        cmd.RequestReview(reason="fraud?"),
+        cmd.OpenDispute(reference="d", amount_minor=1, attempt_id=operation_of(shop, asked)),
     )
     run = shop.run("reviews")
     assert asked in run.out and "fraud?" in run.out and "100.00 USD" in run.out and "booked" in run.out

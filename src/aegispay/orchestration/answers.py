@@ -62,11 +62,12 @@ class Answers:
         if ending is not None and version != begun + 1:
             # It may have ended more than once: a refund that failed after all, a capture found after it was given up.
             events = await self._engine.store.load_events(payment.id, until_version=version)
-            payment = _first_ended(events, ending.id)
+            payment = _told(events, ending.id)
         elif version != payment.version:
             payment = fold(await self._engine.store.load_events(payment.id, until_version=version))
         result = _current(payment, claim)
-        if claim.digest and not result.is_pending():
+        # A no to a follow-up may turn out to be wrong: each asks the store for it.
+        if claim.digest and not result.is_pending() and (claim.scope == "payment" or not result.is_failure()):
             about = "" if claim.scope == "payment" else claim.operation_id
             self._flights.keep(claim.digest, claim.request_hash, result, about)
         return result
@@ -124,15 +125,24 @@ def _ended(payment: Payment, operation: Operation) -> bool:
     return back.status is OperationStatus.APPROVED or back.undone
 
 
-def _first_ended(events: list[Event], operation_id: str) -> Payment:
-    """The payment as it was when this operation ended for the first time."""
+def _told(events: list[Event], operation_id: str) -> Payment:
+    """The payment as it was when this operation was first done, or else when it first ended.
+
+    A yes stays, for somebody acted on it. A no that was wrong does not: whoever heard it again would do it a second time.
+    """
     payment: Payment | None = None
+    first: Payment | None = None
     for event in events:
         payment = evolve(payment, event)
         operation = payment.operation(operation_id)
-        if operation is not None and _ended(payment, operation):
+        if operation is None or not _ended(payment, operation):
+            continue
+        first = first or payment
+        if operation.status is OperationStatus.APPROVED:
             return payment
-    raise PaymentNotFound
+    if first is None:
+        raise PaymentNotFound
+    return first
 
 
 def _current(payment: Payment, claim: Claim) -> Result:

@@ -247,9 +247,11 @@ class Oracle:
     def _leaves_in_doubt(self, payment: Payment) -> None:
         """A client was told of a doubt on which nobody works for a caller any more: from now on the policy is about it."""
         given_back = {row[1] for row in self._database.in_flight() if row[2] == "call" and not row[4]}
+        # As it is now: evidence may have come while the answer was on its way to the client, who was served until then.
+        now = next(one for one in self.payments() if one.id == payment.id)
         self._left_in_doubt.update(
             op.id
-            for op in payment.operations
+            for op in now.operations
             if (op.attempt or op.kind is OperationKind.CONFIRM)
             and op.status is OperationStatus.IN_DOUBT
             and op.id in given_back
