@@ -20,7 +20,7 @@ from aegispay.domain.payment import OperationStatus, Payment
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import Found, GatewayCall, Lookup, LookupFailed
-from aegispay.gateways.webhooks import DisputeNews, GatewayEvent, WebhookRejected
+from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, DisputeNews, GatewayEvent, WebhookRejected
 from aegispay.storage.notices import NoticeState
 from aegispay.testing.instant_gateway import InstantGateway, reply_lost, request_lost
 from aegispay.webhooks import WebhookApp
@@ -536,3 +536,12 @@ async def test_a_lease_from_a_clock_that_ran_ahead_holds_no_notice_back(make_wor
     assert taken.owner == "somebody" and taken.due_at_us == ahead_us
     await tell(pay, news(payment, DECLINED))
     assert (await pay.get(payment.id)).state is PaymentState.FAILED
+
+
+async def test_a_body_of_just_the_allowed_size_is_read_and_one_byte_more_is_not(make_world: Make) -> None:
+    world = make_world(silent())
+    pay = await world.instance()
+    body = msgspec.json.encode([])
+    assert await pay.take_webhook("alpha", {"signature": "good"}, body.ljust(WEBHOOK_BODY_BYTES_MAX)) == 0
+    with pytest.raises(WebhookRejected, match="too_large"):
+        await pay.take_webhook("alpha", {"signature": "good"}, body.ljust(WEBHOOK_BODY_BYTES_MAX + 1))

@@ -216,3 +216,22 @@ async def test_a_merchants_void_keeps_its_reason_and_is_never_taken_for_a_lapse(
     held = await pay.authorize(USD100, "tok_ok", idempotency_key="h")
     done = await pay.void(held.payment_id, reason=reason, idempotency_key="v")
     assert (done.payment.state, done.payment.operations[-1].reason) == (PaymentState.CANCELED, kept)
+
+
+async def test_a_row_that_another_worker_took_meanwhile_is_counted_as_lost(make_world: Make) -> None:
+    world = make_world(InstantGateway("alpha", NO_EVIDENCE))
+    pay = await world.instance()
+    await doubts(world, pay, 1)
+    world.gateways[0].look_up = no_answer  # type: ignore[method-assign]
+    await world.clock.sleep(60.0)
+    lease_due = pay.store.lease_due
+
+    async def overtaken(*args: Any) -> Any:
+        rows = await lease_due(*args)
+        return [replace(row, fence=row.fence - 1) for row in rows]
+
+    pay.store.lease_due = overtaken  # type: ignore[method-assign]
+    assert await pay.recover() == RecoveryReport(taken=1, lost=1)
+    assert RecoveryReport() == RecoveryReport(
+        taken=0, resolved=0, waiting=0, reviews=0, lost=0, notices=0, failed=0
+    )
