@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -83,3 +84,30 @@ async def test_a_key_that_has_expired_leaves_the_quiet_period_to_wait_for(make_w
     await world.recover(pay, for_s=7_200)
     payment = await pay.get(asked.payment_id)
     assert (payment.state, payment.review) == (PaymentState.FAILED, None)
+
+
+async def test_nobody_is_asked_at_the_first_look_after_a_lease_that_ended_a_day_late(
+    make_world: Make,
+) -> None:
+    """Its owner died. The key has expired by then, and no look-up is believed until its quiet period is over too."""
+    caps = replace(KEYED, stable_key_ttl_s=60.0, lookup_quiet_s=1_800.0)
+    world = make_world(InstantGateway("alpha", caps))
+    pay = await world.instance()
+    world.clock.offset_us = DAY_US
+    world.gateways[0].faults.append(request_lost)
+    world.gateways[0].look_up = no_answer  # type: ignore[method-assign]
+    asked = asyncio.ensure_future(pay.charge(USD100, "tok_ok", idempotency_key="k"))
+    await world.clock.sleep(0.05)
+    await world.kill(pay)
+    await asyncio.gather(asked, return_exceptions=True)
+    world.clock.offset_us = 0
+    del world.gateways[0].look_up  # type: ignore[method-assign]
+    pay = await world.instance()
+    (payment,) = await pay.list()
+    row = await pay.store.find_in_flight(payment.operations[0].id)
+    assert row is not None and row.owner != "" and row.due_at_us - world.clock.now_us() > DAY_US - 60_000_000
+    await world.recover(pay, for_s=DAY_S + 7_200.0)
+    payment = await pay.get(payment.id)
+    assert (payment.state, payment.review) == (PaymentState.FAILED, None)
+    events = [event.type for event in await pay.event_store.events(payment.id)]
+    assert "review_requested" not in events

@@ -102,6 +102,12 @@ FINDINGS = (
         "a person was asked while a quiet period ran that a clock ahead had begun, at a PSP whose key had expired",
         "orchestration/test_clock_ahead.py::test_a_key_that_has_expired_leaves_the_quiet_period_to_wait_for",
     ),
+    Finding(
+        50111,
+        "normal",
+        "a lease that a clock ahead had written ended a day late, and a person was asked at the first look after it",
+        "orchestration/test_clock_ahead.py::test_nobody_is_asked_at_the_first_look_after_a_lease_that_ended_a_day_late",
+    ),
     *(
         Finding(
             seed,

@@ -489,8 +489,10 @@ class Engine:
         """How long until a look-up that finds nothing would be believed; 0 where that is not what we wait for."""
         gateway = self.registry.find(operation.gateway)
         caps = gateway.capabilities if gateway is not None else None
-        if caps is None or caps.key_ttl_s(operation.kind) or not caps.looks_up(operation.kind):
+        if caps is None or not caps.looks_up(operation.kind):
             return 0.0
+        if self.ports.clock.now_us() - operation.started_at_us < caps.key_ttl_s(operation.kind) * 1_000_000:
+            return 0.0  # The PSP still knows the key: a resend will tell.
         since = max(row.sent_at_us, operation.started_at_us)
         end = since + int(caps.quiet_s(operation.kind) * 1_000_000)
         return max(0.0, (end - self.ports.clock.earliest_us()) / 1_000_000)

@@ -47,6 +47,8 @@ _REVIEWED_INTERVAL_S = 3600.0
 """How often an operation that a person should look at is still looked for."""
 _PATIENCE = 3
 """While a quiet period still runs, a person is asked after so many times `review_after_s`."""
+_FEW_TRIES = 20
+"""After so many looks in vain no quiet period keeps us from asking a person any more."""
 _ROWS_AT_ONCE = 64
 _PRUNE_EVERY = 1000
 """Passes between two looks at notices so old that they can be forgotten."""
@@ -256,7 +258,9 @@ class RecoveryWorker:
         else:
             # A send recorded under a clock that ran ahead makes the quiet period end late: evidence is still to come.
             ahead = row.sent_at_us > self._engine.ports.clock.earliest_us()
-            patience = _PATIENCE if ahead or self._engine.quiet_left_s(operation, row) > 0 else 1
+            # So may a lease that such a clock wrote: then we have looked only a few times, a day late.
+            quiet = self._engine.quiet_left_s(operation, row) > 0 and row.tries <= _FEW_TRIES
+            patience = _PATIENCE if ahead or quiet else 1
             late = age_s >= patience * settings.review_after_s
         code = operation.code or operation.status
         return f"in doubt for {settings.review_after_s:g} s: {code}" if late else None
