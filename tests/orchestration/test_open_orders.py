@@ -16,7 +16,7 @@ from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import Found, GatewayCall, Lookup, LookupFailed, NotFound
 from aegispay.gateways.webhooks import GatewayEvent
 from aegispay.storage.store import Purpose
-from aegispay.testing.instant_gateway import InstantGateway, request_lost
+from aegispay.testing.instant_gateway import InstantGateway, lands_late, request_lost
 from tests.orchestration.harness import DAY_S, SETTINGS, World
 from tests.orchestration.test_doubt import LOOKUP_ONLY
 from tests.orchestration.test_inbound import TellingGateway, news, tell
@@ -216,3 +216,72 @@ async def test_a_confirmation_is_watched_no_longer_than_until_another_one_has_wo
     payment = await pay.get(asked.payment_id)
     assert (payment.state, payment.review) == (PaymentState.SUCCEEDED, None)
     assert await pay.store.find_in_flight(lost.id) is None
+
+
+async def test_a_step_that_is_still_open_ends_no_confirmation_that_is_on_its_way(make_world: Make) -> None:
+    """The request was slow and lands after the look-up: who was told to act again could void, and be charged after that."""
+    world = make_world(InstantGateway("alpha", LOOKUP_ONLY))
+    pay = await world.instance()
+    gateway = world.gateways[0]
+    asked = await pay.charge(USD100, "tok_3ds", idempotency_key="k")
+    look_up = gateway.look_up
+
+    async def still_open(call: GatewayCall) -> Lookup:
+        return Found(outcome=RequiresAction(reference="alpha_1", action=NextAction(url="https://x.example")))
+
+    async def slow() -> None:
+        await world.clock.sleep(30.0)
+        gateway.look_up = look_up  # type: ignore[method-assign]
+
+    gateway.look_up = still_open  # type: ignore[method-assign]
+    gateway.faults.append(lands_late(slow))
+    told = await pay.complete_action(asked.payment_id, idempotency_key="c")
+    assert told.is_pending() and told.error is not None and told.error.code == "in_doubt"
+    await world.clock.sleep(20.0)
+    await pay.recover()
+    await pay.sync(asked.payment_id)
+    assert (await pay.get(asked.payment_id)).operations[1].status is OperationStatus.IN_DOUBT
+    await world.clock.sleep(30.0)
+    await world.recover(pay, for_s=600.0)
+    assert (await pay.get(asked.payment_id)).state is PaymentState.SUCCEEDED
+    assert (await pay.complete_action(asked.payment_id, idempotency_key="c")).is_success()
+
+
+async def test_a_step_that_is_open_after_the_quiet_period_can_be_done_again(make_world: Make) -> None:
+    world = make_world(InstantGateway("alpha", LOOKUP_ONLY))
+    pay = await world.instance()
+    gateway = world.gateways[0]
+    asked = await pay.charge(USD100, "tok_3ds", idempotency_key="k")
+
+    async def still_open(call: GatewayCall) -> Lookup:
+        return Found(outcome=RequiresAction(reference="alpha_1", action=NextAction(url="https://x.example")))
+
+    gateway.look_up = still_open  # type: ignore[method-assign]
+    gateway.faults.append(request_lost)
+    assert (await pay.complete_action(asked.payment_id, idempotency_key="c")).is_pending()
+    await world.recover(pay, for_s=120.0)
+    assert (await pay.complete_action(asked.payment_id, idempotency_key="c")).requires_action()
+
+
+async def test_an_order_that_stays_open_after_a_lost_confirmation_is_nobodys_business(
+    make_world: Make,
+) -> None:
+    """The payer came too late: the order may stay open for ever, and what is watched of it is let go after a day."""
+    gateway = Checkout()
+    world = make_world(gateway)
+    pay = await world.instance()
+    asked = await pay.charge(USD100, "tok_3ds", idempotency_key="k")
+    gateway.faults.append(request_lost)
+    gateway.says = NotFound()
+    await pay.complete_action(asked.payment_id, idempotency_key="c")
+    await world.recover(pay, for_s=300.0)
+    gateway.says = None
+    await world.clock.sleep(SETTINGS.action_timeout_s + 1)
+    for _ in range(72):
+        await world.clock.sleep(3_600.0)
+        await pay.recover()
+    payment = await pay.get(asked.payment_id)
+    assert payment.operations[1].status is OperationStatus.NOT_SENT
+    assert (payment.state, payment.review) == (PaymentState.FAILED, None)
+    assert payment.failure is not None and payment.failure.code == "action_expired"
+    assert await pay.store.find_in_flight(payment.operations[1].id) is None

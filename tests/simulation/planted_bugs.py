@@ -87,13 +87,13 @@ BUGS: dict[str, Planted] = {
     ),
     "lookup_trusted_early": Planted(
         "a look-up that finds nothing is believed at once",
-        (Mutation(ENGINE + "look", "< quiet_us:", "< 0:"),),
+        (Mutation(ENGINE + "look", ">= quiet_us", ">= 0"),),
     ),
     "unauthoritative_lookup_of_waiting": Planted(
         "an operation that the gateway works on is ended because a lagging look-up does not see it",
         (
             Mutation(ENGINE + "seek", "trusted=not waits", "trusted=True"),
-            Mutation(ENGINE + "look", "< quiet_us:", "< 0:"),
+            Mutation(ENGINE + "look", ">= quiet_us", ">= 0"),
         ),
     ),
     "resend_after_key_expired": Planted(

@@ -97,6 +97,24 @@ FINDINGS = (
         for seed in (15187, 15967)
     ),
     Finding(
+        161077,
+        "normal",
+        "a payer's step that was still open was taken for the end of a confirmation, which landed after the void",
+        "orchestration/test_open_orders.py::test_a_step_that_is_still_open_ends_no_confirmation_that_is_on_its_way",
+    ),
+    Finding(
+        53574,
+        "normal",
+        "a lost confirmation of an order that nobody came to pay was watched, and a person was asked",
+        "orchestration/test_open_orders.py::test_an_order_that_stays_open_after_a_lost_confirmation_is_nobodys_business",
+    ),
+    Finding(
+        59937,
+        "normal",
+        "the simulation took a request that had only just begun for one that was never answered",
+        "simulation/test_simulation.py::test_no_promise_is_broken",
+    ),
+    Finding(
         53268,
         "normal",
         "a person was asked while a quiet period ran that a clock ahead had begun, at a PSP whose key had expired",

@@ -464,12 +464,15 @@ class Engine:
         # The answer is as old as the question: we may have slept through the quiet period between the two.
         asked_us = self.ports.clock.earliest_us()
         found = await self.ask(gateway, call)
+        quiet_us = int(caps.quiet_s(call.kind) * 1_000_000)
+        quiet = asked_us - max(row.sent_at_us, call.started_at_us) >= quiet_us
+        unmoved = isinstance(found, Found) and isinstance(found.outcome, RequiresAction)
+        if call.kind is OperationKind.CONFIRM and unmoved and not quiet:
+            # The payer's step is open as before: the gateway has not seen the confirmation, which may be on its way.
+            return None
         if isinstance(found, Found):
             return Known(found.outcome, Evidence.LOOKUP) if is_evidence(found.outcome) else None
-        quiet_us = int(caps.quiet_s(call.kind) * 1_000_000)
-        if not (isinstance(found, NotFound) and trusted and caps.looks_up(call.kind)):
-            return None
-        if asked_us - max(row.sent_at_us, call.started_at_us) < quiet_us:
+        if not (isinstance(found, NotFound) and trusted and caps.looks_up(call.kind) and quiet):
             return None
         if not caps.cancels(call.kind):
             return Known(NotSent(reason=WEAK_EVIDENCE), Evidence.LOOKUP)

@@ -319,7 +319,10 @@ class RecoveryWorker:
             await self._driver.found(payment, row, Known(outcome, Evidence.LOOKUP), self._deadline())
         elif isinstance(found, NotFound) or isinstance(outcome, Declined | NotSent):
             await engine.release(payment, row)
-        elif isinstance(outcome, RequiresAction) and operation.code == ACTION_EXPIRED:
+        elif isinstance(outcome, RequiresAction) and ACTION_EXPIRED in (
+            operation.code,
+            parent and parent.code,
+        ):
             # Still open at the gateway, and may stay so for ever: a day of looks, and then its webhooks.
             if self._age_s(operation) < engine.settings.review_after_s:
                 await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)

@@ -14,6 +14,7 @@ from aegispay.domain.errors import AegisPayError
 from aegispay.domain.events import Event
 from aegispay.domain.payment import Payment
 from aegispay.orchestration.hooks import Hooks
+from aegispay.orchestration.results import Result
 from aegispay.sandbox.bank import SCHEMA, Bank
 from aegispay.sandbox.paypal_notices import Signer
 from aegispay.storage.sqlite import SqliteStore
@@ -33,6 +34,7 @@ from aegispay.testing.simulation.seal import sealed
 from aegispay.testing.simulation.trace import Trace
 
 STEPS_MAX = 400_000
+REPEATS_MAX = 5
 DRAINED_WITHIN_S = 26 * 3600.0
 """Once faults stop, every doubt has ended, or a person was asked, within this virtual time: a review comes after a day."""
 AFTER_JUMPS_S = 3 * 86_400.0
@@ -230,7 +232,14 @@ class _Run:
             await customer.repeat_all()
         await self._drain(drained_within_s, self._open, "I4")
         for customer in customers:
-            for ask, answer in await customer.repeat_all():
+            answers = await customer.repeat_all()
+            for _ in range(REPEATS_MAX):
+                if not any(isinstance(one, Result) and one.is_pending() for _, one in answers):
+                    break
+                # What was refused before, since something was under way, may only have begun now.
+                await self._drain(drained_within_s, self._open, "I4")
+                answers = await customer.repeat_all()
+            for ask, answer in answers:
                 self.oracle.repeated(ask.scope, ask.key, answer)
         settled_within_s = max(LAPSED_AFTER_S, self.fleet.lapsed_after_s) + SETTLED_WITHIN_S
         await self._drain(settled_within_s, self.oracle.unsettled, "I15")
