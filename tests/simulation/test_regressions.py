@@ -102,6 +102,15 @@ FINDINGS = (
         "a payer's step that was still open was taken for the end of a confirmation, which landed after the void",
         "orchestration/test_open_orders.py::test_a_step_that_is_still_open_ends_no_confirmation_that_is_on_its_way",
     ),
+    *(
+        Finding(
+            seed,
+            "late",
+            "the oracle missed an unwanted authorisation in our books that a person had been asked about",
+            "simulation/test_simulation.py::test_no_promise_is_broken",
+        )
+        for seed in (354, 563, 835, 1282)
+    ),
     Finding(
         53574,
         "normal",

@@ -27,7 +27,7 @@ from aegispay.orchestration.engine import ACTION_EXPIRED
 from aegispay.orchestration.requests import DEFAULT_MERCHANT, claim_digest
 from aegispay.orchestration.results import Result
 from aegispay.orchestration.settings import AFTER_DOUBT, DoubtPolicy
-from aegispay.sandbox.audit import audit
+from aegispay.sandbox.audit import ProblemKind, audit
 from aegispay.sandbox.bank import Bank, MovementKind
 from aegispay.sandbox.wire import WireRequest
 from aegispay.testing.simulation.database import Database
@@ -374,7 +374,10 @@ class Oracle:
     def check_books(self, payments: list[Payment]) -> None:
         """I10: our books against the bank's."""
         report = audit(self._bank, payments)
+        refused = {one.id for one in payments if (one.review or "").startswith("reversal_refused")}
         for problem in report.problems:
+            if problem.kind is ProblemKind.HELD_UNRECORDED and problem.payment_id in refused:
+                continue  # Recorded as unwanted, and a person was asked: this PSP has no void, and lets it lapse.
             self.violated("I10", f"{problem.kind}: {problem.payment_id}: {problem.detail}")
         unequal = [currency for currency, sums in report.totals.items() if not sums.equal]
         asked = any(payment.review is not None for payment in payments)
