@@ -52,7 +52,11 @@ def after_doubt(
 
 def is_served(row: InFlight, now_us: int, lease_s: float) -> bool:
     """Whether a caller waits for this operation: the lease is that of the instance that began it, and still runs."""
+    return not row.tries and is_at_work(row, now_us, lease_s)
+
+
+def is_at_work(row: InFlight, now_us: int, lease_s: float) -> bool:
+    """Whether somebody, a caller's instance or the recovery worker, holds a lease on its call that still runs."""
     # A lease that ends later than any can was written under a clock that ran ahead: its owner serves nobody any more.
     longest_us = now_us + int(_LEASES_MAX * lease_s * 1_000_000)
-    begun_here = row.purpose is Purpose.CALL and bool(row.owner) and not row.tries
-    return begun_here and now_us < row.due_at_us <= longest_us
+    return row.purpose is Purpose.CALL and bool(row.owner) and now_us < row.due_at_us <= longest_us

@@ -24,13 +24,13 @@ from aegispay.domain.record import undone_reason
 from aegispay.gateways.gateway import NotFound
 from aegispay.gateways.registry import GatewayRegistry
 from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, GatewayEvent, WebhookRejected
+from aegispay.orchestration.doubt import is_at_work
 from aegispay.orchestration.driver import Driver
 from aegispay.orchestration.engine import Engine, Known, unleased
 from aegispay.orchestration.outside import NotYet, Outside
 from aegispay.resilience.deadline import Deadline
 from aegispay.resilience.retry import RetryPolicy
 from aegispay.storage.notices import NOTICE_ID_LENGTH_MAX, Notice, NoticeState
-from aegispay.storage.store import Purpose
 
 logger = logging.getLogger("aegispay.inbound")
 
@@ -41,8 +41,6 @@ _RETRY = RetryPolicy(attempts_max=40, initial_delay_s=2.0, delay_max_s=3600.0)
 _OVERDUE_INTERVAL_S = 3600.0
 KEPT_S = 60 * 86_400.0
 """How long applied notices are remembered, for no PSP repeats one after so long; and how long overdue ones are tried."""
-_LEASES_MAX = 10
-"""No instance's lease is so many times as long as ours: their settings and clocks differ, but not by that."""
 _UNDONE_CODES = frozenset({"capture_failed", "refund_failed", "refund_canceled"})
 """How captures and refunds end of which a PSP may have said before that they had succeeded."""
 
@@ -234,11 +232,8 @@ class Inbound:
             return
         row = await engine.store.find_in_flight(operation.id)
         now_us = engine.ports.clock.steady_us()
-        # A lease that ends later than any can was written under a clock that ran ahead: its owner serves nobody any more.
-        longest_us = now_us + int(_LEASES_MAX * engine.settings.lease_s * 1_000_000)
-        held = row is not None and row.purpose is Purpose.CALL and bool(row.owner)
-        served = row is not None and held and now_us < row.due_at_us <= longest_us
-        if served and not isinstance(outcome, Approved):
+        at_work = row is not None and is_at_work(row, now_us, engine.settings.lease_s)
+        if at_work and not isinstance(outcome, Approved):
             # Whoever made the call is about to hear the same, and may go on to the next gateway.
             raise NotYet("a caller is being served")
         known = Known(outcome, Evidence.WEBHOOK) if outcome is not None else None
