@@ -95,6 +95,8 @@ class RecordExternalRefund(_Command, frozen=True, gc=False, kw_only=True):
     reference: str
     """The PSP's id of the refund."""
     evidence: Evidence = Evidence.WEBHOOK
+    capture_id: str | None = None
+    """The capture that was given back, where the news names it."""
 
 
 class RecordExternalVoid(_Command, frozen=True, gc=False, kw_only=True):
@@ -118,6 +120,8 @@ class RecordExternalCapture(_Command, frozen=True, gc=False, kw_only=True):
     reference: str
     """The PSP's id of the capture."""
     evidence: Evidence = Evidence.WEBHOOK
+    final: bool = False
+    """Whether nothing more can be captured, so that the rest is released: so it is where a PSP captures but once."""
 
 
 class RecordUndone(_Command, frozen=True, gc=False, kw_only=True):

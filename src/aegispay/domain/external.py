@@ -36,6 +36,8 @@ def external_refund(payment: Payment, command: cmd.RecordExternalRefund) -> Even
     if payment.reserved(OperationKind.REFUND):
         raise OperationInDoubt(f"a refund of {payment.id} is under way; it may be this one.")
     left = payment.captured_minor - payment.refunded_minor - payment.lost_minor
+    if left < command.amount_minor <= left + _uncaptured(payment):
+        raise InvalidState(f"{command.reference} gives back what is not known to be captured; it waits.")
     if winner is None or payment.disputes_open or not 0 < command.amount_minor <= left:
         return ask_about_news(payment, f"external_refund_does_not_fit: {command.reference}")
     return (
@@ -47,14 +49,14 @@ def external_refund(payment: Payment, command: cmd.RecordExternalRefund) -> Even
             gateway_key=gateway_key(command.operation_id),
             parent_id=winner.id,
             reason=EXTERNAL,
-            capture_id=capture_to_refund(payment, command.amount_minor),
+            capture_id=command.capture_id or capture_to_refund(payment, command.amount_minor),
         ),
         _approved(command, command.amount_minor),
     )
 
 
 def external_void(payment: Payment, command: cmd.RecordExternalVoid) -> Events:
-    """Only what is authorised, not captured and left alone ends as canceled; what else was voided, a person must tell."""
+    """What is left of an authorisation, where nothing is under way; what else was voided, a person must tell."""
     attempt = payment.operation(command.attempt_id or "")
     if attempt is not None and attempt.status is OperationStatus.UNWANTED:
         return reversed_outside(payment, attempt, OperationKind.VOID, command)
@@ -67,7 +69,7 @@ def external_void(payment: Payment, command: cmd.RecordExternalVoid) -> Events:
     other_attempt(payment, command.attempt_id, command.reference)
     fresh(payment, command.operation_id)  # It ends the payment, so there is room for it.
     winner = payment.winner
-    if winner is None or payment.state is not PaymentState.AUTHORIZED or payment.captured_minor:
+    if winner is None or payment.state is not PaymentState.AUTHORIZED:
         return ask_about_news(payment, f"external_void_does_not_fit: {command.reference}")
     return (
         ev.OperationStarted(
@@ -84,20 +86,23 @@ def external_void(payment: Payment, command: cmd.RecordExternalVoid) -> Events:
 
 
 def external_capture(payment: Payment, command: cmd.RecordExternalCapture) -> Events:
-    """A capture that fits what is authorised is recorded as ours would be; it is the last if it takes all that is left."""
+    """A capture that fits what is authorised is recorded as ours would be; it is the last if it takes all that is left, or
+    if the gateway captures but once."""
     if _known(payment, OperationKind.CAPTURE, command.reference):
         return ()
     if other_attempt(payment, command.attempt_id, command.reference) is not None:
         return ask_about_news(payment, about_unwanted("external_capture", command.reference))
     winner = payment.winner
-    if winner is not None and winner.kind is OperationKind.CHARGE:
+    if winner is None:
+        raise InvalidState(f"{command.reference} captures what is not known to be authorised; it waits.")
+    if winner.kind is OperationKind.CHARGE:
         return ()  # The PSP tells of the charge once more, under another name.
     for operation in payment.unfinished:
         if operation.kind in (OperationKind.CAPTURE, OperationKind.VOID) and not operation.compensates:
             raise OperationInDoubt(f"a {operation.kind} of {payment.id} is under way; it may be this one.")
     room(payment, command.operation_id)
     left = payment.capturable_minor
-    if winner is None or payment.disputes_open or not 0 < command.amount_minor <= left:
+    if payment.disputes_open or not 0 < command.amount_minor <= _uncaptured(payment):
         return ask_about_news(payment, f"external_capture_does_not_fit: {command.reference}")
     return (
         ev.OperationStarted(
@@ -107,7 +112,7 @@ def external_capture(payment: Payment, command: cmd.RecordExternalCapture) -> Ev
             amount_minor=command.amount_minor,
             gateway_key=gateway_key(command.operation_id),
             parent_id=winner.id,
-            final=command.amount_minor == left,
+            final=command.final or command.amount_minor == left,
             reason=EXTERNAL,
         ),
         _approved(command, command.amount_minor),
@@ -174,6 +179,11 @@ def ask_about_news(payment: Payment, reason: str) -> Events:
     if payment.review is not None and not payment.review_until_evidence:
         raise InvalidState(f"{payment.id} is in review; {reason} waits.")
     return (ev.ReviewRequested(reason=reason),)
+
+
+def _uncaptured(payment: Payment) -> int:
+    """What may yet turn out to be captured: a dashboard releases what its captures have left, and news has no order."""
+    return 0 if payment.ended else payment.authorized_minor - payment.captured_minor
 
 
 def _known(payment: Payment, kind: OperationKind, reference: str) -> bool:

@@ -54,22 +54,40 @@ class Outside:
         known = await self.payment_at(gateway, reference)
         if known is not None and known.id != payment.id:
             raise NotYet("it is another payment's")
-        refund = kind is OperationKind.REFUND
-        if refund and not _may_be_refunded(payment, attempt):
+        if kind is OperationKind.REFUND and not _may_be_refunded(payment, attempt):
             # Where a PSP has no void it calls it a refund when a hold lapses; the look-up when it is due records that.
             if payment.ended:
                 return
             raise NotYet("nothing was captured")
-        command = (cmd.RecordExternalRefund if refund else cmd.RecordExternalCapture)(
-            operation_id=self._engine.new_operation_id(),
-            attempt_id=attempt.id if attempt is not None else None,
-            amount_minor=event.outcome.amount_minor,
-            reference=reference,
-        )
+        command = self._command(payment, event, attempt, reference)
         if event.forgeable or event.must_look_up:
             amount_minor = await self._confirmed_minor(payment, attempt, kind, command)
             command = replace(command, amount_minor=amount_minor, evidence=Evidence.LOOKUP)
         await self.decided(payment, command)
+
+    def _command(
+        self, payment: Payment, event: GatewayEvent, attempt: Operation | None, reference: str
+    ) -> cmd.RecordExternalRefund | cmd.RecordExternalCapture:
+        """What the news asks us to record, word for word."""
+        amount_minor = event.outcome.amount_minor if isinstance(event.outcome, Approved) else 0
+        operation_id = self._engine.new_operation_id()
+        attempt_id = attempt.id if attempt is not None else None
+        if event.kind is OperationKind.REFUND:
+            return cmd.RecordExternalRefund(
+                operation_id=operation_id,
+                attempt_id=attempt_id,
+                amount_minor=amount_minor,
+                reference=reference,
+                capture_id=_capture_named(payment, event),
+            )
+        gateway = self._registry.find(attempt.gateway) if attempt is not None else None
+        return cmd.RecordExternalCapture(
+            operation_id=operation_id,
+            attempt_id=attempt_id,
+            amount_minor=amount_minor,
+            reference=reference,
+            final=gateway is not None and not gateway.capabilities.multi_capture,
+        )
 
     async def _confirmed_minor(
         self,
@@ -91,6 +109,7 @@ class Outside:
             started_at_us=attempt.started_at_us,
             parent_id=attempt.id,
             reference=command.reference,
+            capture_id=command.capture_id if isinstance(command, cmd.RecordExternalRefund) else None,
         )
         looked = await self.look(payment, asked)
         if not isinstance(looked, Known) or not isinstance(looked.outcome, Approved):
@@ -197,6 +216,14 @@ def attempt_of(payment: Payment, event: GatewayEvent, gateway: str) -> Operation
     attempts = [op for op in there if op.attempt]
     found = [op for op in attempts if op.id in named] or attempts
     return found[0] if len(found) == 1 else None
+
+
+def _capture_named(payment: Payment, event: GatewayEvent) -> str | None:
+    """The capture that a refund gave back, where the news names it."""
+    for operation in payment.operations:
+        if operation.kind is OperationKind.CAPTURE and operation.reference == event.payment_reference:
+            return operation.id
+    return None
 
 
 def _may_be_refunded(payment: Payment, attempt: Operation | None) -> bool:

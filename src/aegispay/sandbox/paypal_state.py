@@ -221,10 +221,13 @@ class PayPalState:
         invoice: str = "",
     ) -> Document:
         now_us, currency = self.now_us(), order["_currency"]
+        up = f"/v2/checkout/orders/{order['id']}"
+        if charge_id != id_:
+            up = f"/v2/payments/authorizations/{charge_id}"
         links = [
             link(self.base_url, f"/v2/payments/captures/{id_}", "self"),
             link(self.base_url, f"/v2/payments/captures/{id_}/refund", "refund", "POST"),
-            link(self.base_url, f"/v2/checkout/orders/{order['id']}", "up"),
+            link(self.base_url, up, "up"),
         ]
         capture: Document = {
             **self._common(id_, order, minor, now_us),

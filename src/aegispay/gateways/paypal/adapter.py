@@ -19,7 +19,7 @@ from aegispay.gateways.http import HttpReply, Transport
 from aegispay.gateways.paypal import replies, requests
 from aegispay.gateways.paypal.certificates import CertificateStore
 from aegispay.gateways.paypal.client import PayPalClient
-from aegispay.gateways.paypal.lookup import PayPalLookup, Unread, took_money
+from aegispay.gateways.paypal.lookup import PayPalLookup, Unread
 from aegispay.gateways.paypal.webhook import CERT_URL, read_webhook
 from aegispay.gateways.paypal.wire_types import ErrorReply, Order, Transaction
 from aegispay.gateways.transport import AiohttpTransport
@@ -312,7 +312,7 @@ class PayPalGateway(Gateway):
         authorizations = order.payments().authorizations
         if authorizations:
             return await self._void(authorizations[-1].id, call, left)
-        taken = took_money(order)
+        taken = replies.took_money(order)
         if taken is None:
             return NotSent(reason="unexpected_status")
         return (

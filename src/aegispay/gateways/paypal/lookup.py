@@ -17,7 +17,7 @@ from aegispay.gateways.answers import TimeLeft, read
 from aegispay.gateways.gateway import Found, GatewayCall, Lookup, LookupFailed, NotFound
 from aegispay.gateways.http import HttpReply
 from aegispay.gateways.paypal.client import PayPalClient
-from aegispay.gateways.paypal.replies import made_outcome, order_outcome, refund_outcome, time_us
+from aegispay.gateways.paypal.replies import made_outcome, order_outcome, refund_outcome, time_us, took_money
 from aegispay.gateways.paypal.requests import operation_of, refund_target
 from aegispay.gateways.paypal.wire_types import Order, SearchReply, Transaction
 
@@ -75,6 +75,15 @@ class PayPalLookup:
         if operation_of(made.custom_id) not in (None, call.operation_id):
             return LookupFailed(reason="garbage")
         return _found(made_outcome(made, call, call.kind, made.order_id()))
+
+    async def _found(self, reference: str, call: GatewayCall, left: TimeLeft) -> Lookup:
+        """By the search; of an authorization that was voided its order says whether some of it was captured before."""
+        if call.kind is OperationKind.AUTHORIZE:
+            made = await self.transaction(_resource(call.kind), reference, left)
+            if made.status == "VOIDED" and operation_of(made.custom_id) == call.operation_id:
+                order = await self._order_of(made, left)
+                return _found(order_outcome(order, call, call.kind, call.operation_id))
+        return await self._by_transaction(reference, call, left)
 
     async def _capture(self, call: GatewayCall, left: TimeLeft) -> Lookup:
         if call.own_reference is not None:
@@ -171,18 +180,10 @@ class PayPalLookup:
         if found:
             if len(found) > 1:
                 return LookupFailed(reason="several_found")
-            return await self._by_transaction(found.pop(), call, left)
+            return await self._found(found.pop(), call, left)
         if refreshed_us is None or refreshed_us < (begin_s + REFRESHED_AFTER_S) * 1_000_000:
             return LookupFailed(reason="search_lags")
         return NotFound()
-
-
-def took_money(order: Order) -> bool | None:
-    """Whether an order's captures took money; None where the order is complete and does not show by what."""
-    made = order.payments()
-    if any(one.status not in ("DECLINED", "FAILED") for one in made.captures):
-        return True
-    return None if order.status == "COMPLETED" and not (made.captures or made.authorizations) else False
 
 
 def _resource(kind: OperationKind) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import re
 
+from msgspec.structs import replace
+
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import (
     ActionType,
@@ -131,7 +133,11 @@ def order_outcome(order: Order, call: GatewayCall, kind: OperationKind, operatio
     payments = order.payments()
     made = payments.authorizations if kind is OperationKind.AUTHORIZE else payments.captures
     if made:
-        return made_outcome(_leading(made), call, kind, order.id)
+        leading = _leading(made)
+        if kind is OperationKind.AUTHORIZE and leading.status == "VOIDED" and took_money(order):
+            # What was left of it was released: what was captured before says that it had been approved.
+            leading = replace(leading, status="PARTIALLY_CAPTURED")
+        return made_outcome(leading, call, kind, order.id)
     status = order.status
     if status == "VOIDED":
         return _canceled(order.id)
@@ -144,6 +150,14 @@ def order_outcome(order: Order, call: GatewayCall, kind: OperationKind, operatio
     if status in ("CREATED", "APPROVED"):
         return None
     return InDoubt(reason="unexpected_status")
+
+
+def took_money(order: Order) -> bool | None:
+    """Whether an order's captures took money; None where the order is complete and does not show by what."""
+    made = order.payments()
+    if any(one.status not in ("DECLINED", "FAILED") for one in made.captures):
+        return True
+    return None if order.status == "COMPLETED" and not (made.captures or made.authorizations) else False
 
 
 def payer_action(order_id: str, links: list[Link]) -> RequiresAction | None:

@@ -163,15 +163,21 @@ def _ours(custom_id: str | None) -> re.Match[str] | None:
 
 
 def _capture_kind(made: Resource) -> OperationKind:
-    """A capture of an authorization has an invoice id of its own; that of a charge has the charge's."""
+    """A capture of an authorization names it, or has an invoice id of its own; that of a charge has the charge's."""
     ours = _ours(made.custom_id)
+    if made.authorization_id() is not None:
+        return K.CAPTURE
     return K.CAPTURE if ours and made.invoice_id not in (None, ours["operation"]) else K.CHARGE
 
 
 def _made(notice: Notice, made: Resource, kind: OperationKind) -> GatewayEvent:
     outcome = made_outcome(made, _as_call(kind, made.amount), kind, None)
     ours = _ours(made.custom_id)
-    own = made.invoice_id if kind is K.CAPTURE else (ours["operation"] if ours else None)
+    attempt = ours["operation"] if ours else None
+    own = attempt
+    if kind is K.CAPTURE:
+        # What somebody captured at PayPal has no invoice id, or that of its order: it is none of our operations.
+        own = made.invoice_id if made.invoice_id != attempt else None
     return _about(notice, made, kind, outcome, own, made.custom_id, payment=made.order_id())
 
 

@@ -7,6 +7,7 @@ import re
 import msgspec
 
 _ORDER_LINK = re.compile(r"/v2/checkout/orders/([A-Za-z0-9-]{1,64})$")
+_AUTHORIZATION_LINK = re.compile(r"/v2/payments/authorizations/([A-Za-z0-9-]{1,64})\Z")
 
 
 class Link(msgspec.Struct):
@@ -58,6 +59,17 @@ class Transaction(msgspec.Struct):
             return related.order_id
         for link in self.links:
             match = _ORDER_LINK.search(link.href)
+            if match is not None:
+                return match[1]
+        return None
+
+    def authorization_id(self) -> str | None:
+        """The authorisation that it captures, where the object says."""
+        related = self.supplementary_data.related_ids if self.supplementary_data else None
+        if related is not None and related.authorization_id:
+            return related.authorization_id
+        for link in self.links:
+            match = _AUTHORIZATION_LINK.search(link.href) if link.rel == "up" else None
             if match is not None:
                 return match[1]
         return None

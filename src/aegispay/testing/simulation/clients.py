@@ -74,7 +74,8 @@ class Desk:
             except asyncio.CancelledError:
                 found = LOST
             except Exception as error:  # noqa: BLE001 - what a caller must never see is what is looked for
-                self._oracle.violated("crash", f"{ask.scope} raised {type(error).__name__}: {error}")
+                if not instance.dead:  # What is swept up of a dead process raises as it likes.
+                    self._oracle.violated("crash", f"{ask.scope} raised {type(error).__name__}: {error}")
                 found = LOST
             settle(found)
 

@@ -29,6 +29,8 @@ from aegispay.sandbox.razorpay_face import RazorpayPsp
 from aegispay.sandbox.stripe_face import StripePsp
 from aegispay.sandbox.webhooks import forge
 from aegispay.sandbox.wire import Psp, WireReply, WireRequest
+from aegispay.testing.simulation import dashboards
+from aegispay.testing.simulation.dashboards import Dashboard
 
 Tokens = dict[str, str]
 """What a PSP calls the card that is approved (`ok`), declined softly (`soft`) or for good (`hard`), or wants 3DS (`3ds`)."""
@@ -54,6 +56,8 @@ class SimulatedPsp(NamedTuple):
     """Whether the PSP keeps a 500 of its own under the key, and replays it. Adyen's requests can be repeated."""
     webhooks_only: bool = False
     """Some outcomes come by webhook and in no other way, so webhooks are never switched off."""
+    dashboard: Dashboard | None = None
+    """What people do at the PSP's own pages, in the mode `dashboard`. The face must tell of all of it by webhook."""
 
 
 def acts_on_page(face: Psp, payment: Payment, passed: bool) -> Mapping[str, str]:
@@ -89,7 +93,7 @@ def _stripe(quiet_s: float, lag_s: float) -> SimulatedPsp:
         "hard": "pm_card_chargeDeclinedStolenCard",
         "3ds": "pm_card_threeDSecure2Required",
     }
-    return SimulatedPsp("stripe", face, gateway, tokens)
+    return SimulatedPsp("stripe", face, gateway, tokens, dashboard=dashboards.stripe)
 
 
 def _razorpay(quiet_s: float, lag_s: float) -> SimulatedPsp:
@@ -124,7 +128,7 @@ def _razorpay(quiet_s: float, lag_s: float) -> SimulatedPsp:
         "hard": "token_stolencard",
         "3ds": "checkout",
     }
-    return SimulatedPsp("razorpay", face, gateway, tokens, payer=payer)
+    return SimulatedPsp("razorpay", face, gateway, tokens, payer=payer, dashboard=dashboards.razorpay)
 
 
 def _paypal(quiet_s: float, lag_s: float) -> SimulatedPsp:
@@ -147,7 +151,7 @@ def _paypal(quiet_s: float, lag_s: float) -> SimulatedPsp:
         )
 
     tokens = {"ok": "card:visa", "soft": "card:insufficientfunds", "hard": "card:stolencard", "3ds": "paypal"}
-    return SimulatedPsp("paypal", face, gateway, tokens, multi_capture=True)
+    return SimulatedPsp("paypal", face, gateway, tokens, multi_capture=True, dashboard=dashboards.paypal)
 
 
 _PAYPAL_URL = "http://127.0.0.1:9"
@@ -215,7 +219,15 @@ def _adyen(quiet_s: float, lag_s: float) -> SimulatedPsp:
         "3ds": "stored_3ds",
     }
     return SimulatedPsp(
-        "adyen", face, gateway, tokens, payer=payer, forge=forged, keeps_errors=False, webhooks_only=True
+        "adyen",
+        face,
+        gateway,
+        tokens,
+        payer=payer,
+        forge=forged,
+        keeps_errors=False,
+        webhooks_only=True,
+        dashboard=dashboards.adyen,
     )
 
 

@@ -20,6 +20,8 @@ class Mode(StrEnum):
     LATE = "late"
     """Requests may land after the PSP's quiet period: a promise of the PSP is broken. Charged twice for a while is then
     unavoidable; it must be found by the watch and reversed."""
+    DASHBOARD = "dashboard"
+    """As `normal`, and people act at the PSPs' own pages beside us: they capture, release and give back there."""
     CALM = "calm"
     """No faults at all."""
 
@@ -69,6 +71,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 BUILT_IN = ("stripe", "razorpay", "paypal", "braintree", "adyen", "plainpay", "keyed", "lookup", "cancel")
 """The PSPs that come with the simulation: real adapters over the sandbox's faces, and models of other kinds."""
+
+_WITH_PAGES = ("stripe", "razorpay", "paypal", "adyen")
+"""Those that tell by webhook of all that is done at their own pages."""
 
 
 _EXTRA = {"lookup": 2, "keyed": 1, "cancel": 1}
@@ -122,8 +127,10 @@ def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) 
     if mode is Mode.LATE and not {"lookup"} & set(chosen) and "lookup" in psps:
         # Only a PSP that has neither keys nor a cancel by reference can be surprised by a request that lands late.
         chosen = ("lookup", *chosen[:1])
+    if mode is Mode.DASHBOARD and not set(chosen) & set(_WITH_PAGES):
+        chosen = (source.choice(_WITH_PAGES), *chosen[:1])
     rates = faults.random_rates(source, allowed)
-    if mode is Mode.NORMAL:
+    if mode in (Mode.NORMAL, Mode.DASHBOARD):
         rates, chosen = _themed(source, rates, chosen, psps)
     if mode is Mode.LATE:
         rates = {
@@ -153,6 +160,6 @@ def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) 
         doubt_policy=source.choice(
             (DoubtPolicy.HOLD, DoubtPolicy.HOLD, DoubtPolicy.REVERSE, DoubtPolicy.REVIEW)
         ),
-        webhooks=source.random() < 0.7,
+        webhooks=source.random() < 0.7 or mode is Mode.DASHBOARD,
         rates=rates,
     )

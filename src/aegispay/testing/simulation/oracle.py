@@ -6,6 +6,8 @@ It believes neither our tables nor our code: money is what the bank moved, an an
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -36,6 +38,15 @@ from aegispay.testing.simulation.options import Mode
 from aegispay.testing.simulation.trace import Trace
 
 VIOLATIONS_MAX = 20
+_ASKED_ABOUT_NEWS = (
+    "external_void_unconfirmed",
+    "external_capture_does_not_fit",
+    "unwanted_attempt",
+    "amount_differs",
+)
+"""What a person may be asked about somebody else's doings: a PSP without look-ups tells of a void that nothing confirms; the
+news of a void was faster than that of the capture before it; what nobody wanted was captured, or given back in part; our
+capture came after another one, of another amount."""
 _ENDED_WITHOUT = (OperationStatus.DECLINED, OperationStatus.NOT_SENT)
 
 
@@ -98,6 +109,9 @@ class Oracle:
         self.policy = DoubtPolicy.HOLD
         """What the merchant wants of a success in doubt whose caller has gone."""
         self._left_in_doubt: set[str] = set()
+        self._elsewhere: set[tuple[MovementKind, str]] = set()
+        """What somebody else did to which of our payments."""
+        self._not_ours = False
         self._charges: dict[str, dict[tuple[str, str], _Charge]] = defaultdict(dict)
         self._charge_of: dict[tuple[str, str], str] = {}
         self._moved: Counter[tuple[MovementKind, str]] = Counter()
@@ -115,6 +129,15 @@ class Oracle:
         self._trace.note(self._loop.time(), "ORACLE", f"{promise} BROKEN: {detail}")
         if len(self.violations) < VIOLATIONS_MAX:
             self.violations.append(Violation(promise=promise, at_s=self._loop.time(), detail=detail))
+
+    @contextmanager
+    def somebody_else(self) -> Generator[None, None, None]:
+        """What the bank writes within it was not asked for through us."""
+        self._not_ours = True
+        try:
+            yield
+        finally:
+            self._not_ours = False
 
     # --- the bank's books, line by line -----------------------------------------------------------------------
 
@@ -135,6 +158,9 @@ class Oracle:
                 "I3", f"{kind} {amount} for {reference} of {payment_ref}, which no committed record names"
             )
         charge.add(kind, amount)
+        if self._not_ours:
+            self._elsewhere.add((kind, payment_ref))
+            return
         if kind is MovementKind.RELEASE or not self._strict:
             return
         self._moved[kind, reference] += 1
@@ -279,7 +305,9 @@ class Oracle:
             return
         # A PSP that takes no reference with a capture books it under the authorisation's.
         moved = self._moved[kind, operation.id] or self._moved[kind, operation.parent_id or ""]
-        if answer.is_success() and moved != 1:
+        # Where a PSP says of our capture that it has one already, our books count that one: it may be somebody else's.
+        taken_over = not moved and (kind, payment.id) in self._elsewhere
+        if answer.is_success() and moved != 1 and not taken_over:
             self.violated(
                 "I10", f"{scope} {operation.id} was told as done, and the bank moved it {moved} times"
             )
@@ -358,24 +386,44 @@ class Oracle:
                     "policy", f"{payment.id}: {one.operation_id} was left in doubt, and its success stands"
                 )
 
-    def check_notices(self) -> None:
+    def check_notices(self, payments: list[Payment]) -> None:
         """I11: each webhook was about a payment of ours, so none is left over."""
+        asked = self._asked_about_news(payments)
         for gateway, notice_id, state, body in self._database.notices():
-            self.violated("I11", f"{notice_id} of {gateway} is {state}: {body}")
+            if self._charged_for(gateway, body) not in asked:
+                self.violated("I11", f"{notice_id} of {gateway} is {state}: {body}")
+
+    def _asked_about_news(self, payments: list[Payment]) -> set[str]:
+        """Payments of which a person was asked what somebody else did: our books are not to be trusted until they say."""
+        if not self._elsewhere:
+            return set()
+        return {one.id for one in payments if (one.review or "").startswith(_ASKED_ABOUT_NEWS)}
+
+    def _charged_for(self, gateway: str, body: str) -> str:
+        """Our payment that a notice about a capture is about, by the bank's books."""
+        told = msgspec.json.decode(body, type=dict[str, Any]).get("payment_reference")
+        for one in self._bank.movements():
+            if (one.account, one.movement_id) == (gateway, told):
+                return self._payment_ref(one.account, one.charge_id, one.payment_ref)
+        return ""
 
     def check_reviews(self, payments: list[Payment]) -> None:
         """Nobody is asked to look at what evidence could have settled: here every PSP keeps what it promises."""
         for payment in payments:
             review = payment.review or ""
             policy = review in ("", "succeeded_after_doubt") or review.startswith("reversal_refused")
-            if self._strict and not policy:
+            news = bool(self._elsewhere) and review.startswith(_ASKED_ABOUT_NEWS)
+            if self._strict and not policy and not news:
                 self.violated("I15", f"{payment.id} was handed to a person: {payment.review}")
 
     def check_books(self, payments: list[Payment]) -> None:
         """I10: our books against the bank's."""
         report = audit(self._bank, payments)
         refused = {one.id for one in payments if one.review == "reversal_refused: unsupported_operation"}
+        asked_about_news = self._asked_about_news(payments)
         for problem in report.problems:
+            if problem.payment_id in asked_about_news:
+                continue
             if problem.kind is ProblemKind.HELD_UNRECORDED and problem.payment_id in refused:
                 continue  # Recorded as unwanted, and a person was asked: this PSP has no void, and lets it lapse.
             self.violated("I10", f"{problem.kind}: {problem.payment_id}: {problem.detail}")

@@ -15,9 +15,11 @@ from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import Gateway
 from aegispay.gateways.http import HttpReply, HttpRequest
 from aegispay.ports import Clock
-from aegispay.sandbox.bank import Bank
+from aegispay.domain.money import Money
+from aegispay.sandbox.bank import Bank, BankCharge
 from aegispay.sandbox.webhooks import Outbox
 from aegispay.sandbox.wire import WireRequest
+from aegispay.testing.simulation.dashboards import Act, Dashboard
 from aegispay.testing.simulation.faces import FACES, SimulatedPsp, Tokens, acts_on_page
 from aegispay.testing.simulation.faults import Faults
 from aegispay.testing.simulation.instance_ports import Ported, WorldClock
@@ -51,6 +53,7 @@ class PspSide(Protocol):
     name: str
     tokens: Tokens
     multi_capture: bool
+    dashboard: Dashboard | None
 
     def gateway(self, ported: Ported, clock: Clock) -> Gateway:
         """An instance's adapter."""
@@ -64,6 +67,10 @@ class PspSide(Protocol):
         """What is due at the PSP by its clock happens, though nobody asks: holds lapse."""
         ...
 
+    def act(self, charge: BankCharge, capture_id: str, act: Act, amount: Money) -> bool:
+        """Somebody acts at the PSP's own pages; whether the PSP did it."""
+        ...
+
 
 class FaceSide:
     """A real adapter over a face: every byte between them is real, only the network is not."""
@@ -72,6 +79,7 @@ class FaceSide:
         self.name = psp.name
         self.tokens = psp.tokens
         self.multi_capture = psp.multi_capture
+        self.dashboard = psp.dashboard
         self._world = world
         self._make = psp.gateway
         self._face = psp.face(world.bank, WorldClock(world.loop), world.options.seed)
@@ -109,6 +117,11 @@ class FaceSide:
         if due is not None:
             due()
 
+    def act(self, charge: BankCharge, capture_id: str, act: Act, amount: Money) -> bool:
+        done = self.dashboard is not None and self.dashboard(self._face, charge, capture_id, act, amount)
+        self._after()
+        return done
+
     def _after(self) -> None:
         """Something happened at the PSP: its notices leave."""
         if self._post is not None:
@@ -129,6 +142,7 @@ class ModelSide:
     """A model PSP and its adapter."""
 
     multi_capture = True
+    dashboard: Dashboard | None = None
 
     def __init__(self, world: World, name: str):
         self.name = name
@@ -175,6 +189,10 @@ class ModelSide:
 
     def let_time_pass(self) -> None:
         """Nothing lapses there by itself."""
+
+    def act(self, charge: BankCharge, capture_id: str, act: Act, amount: Money) -> bool:
+        """It has no pages, and no webhooks that would tell."""
+        return False
 
 
 def _budget_s(options: Options, capabilities: Capabilities) -> float:

@@ -28,6 +28,7 @@ from aegispay.testing.simulation.fleet import Fleet
 from aegispay.testing.simulation.loop import Deadlock, NotDeterministic, OutOfSteps, SimulatedLoop
 from aegispay.testing.simulation.network import Network
 from aegispay.testing.simulation.options import BUILT_IN, Mode, Options, draw
+from aegispay.testing.simulation.people import People
 from aegispay.testing.simulation.oracle import Oracle, Violation, WitnessedBank
 from aegispay.testing.simulation.psps import World, make_side
 from aegispay.testing.simulation.seal import sealed
@@ -219,6 +220,18 @@ class _Run:
             for number in range(options.histories)
         ]
         lives = [loop.create_task(customer.live()) for customer in customers]
+        if options.mode is Mode.DASHBOARD:
+            people = People(
+                loop,
+                self.bank,
+                self.sides,
+                self.oracle,
+                self.desk,
+                self.faults,
+                self.trace,
+                self._source(options.seed, "people"),
+            )
+            lives.append(loop.create_task(people.live(options.safety_s)))
         await self.chaos.run(options.safety_s)
         self.trace.note(loop.time(), "WORLD", "faults stop")
         self.chaos.end()
@@ -252,7 +265,10 @@ class _Run:
         """What is not known yet, and the webhooks that would tell."""
         left = self.oracle.open_work()
         left += [f"{post.on_its_way} webhooks of {post.name}" for post in self.posts if post.on_its_way]
-        return left + [f"{one[1]} of {one[0]} is {one[2]}" for one in self.database.notices()]
+        # What no payment of ours was found for is left to a person, and to the check at the end.
+        return left + [
+            f"{one[1]} of {one[0]} is {one[2]}" for one in self.database.notices() if one[2] == "open"
+        ]
 
     def _rows(self) -> list[str]:
         review = {one.id for one in self.oracle.payments() if one.review is not None}
@@ -289,7 +305,7 @@ class _Run:
             self.oracle.check_stream(payment, events)
             self.oracle.check_policy(payment, events)
             self._count(events)
-        self.oracle.check_notices()
+        self.oracle.check_notices(payments)
         self.oracle.check_reviews(payments)
         self.oracle.check_books(payments)
 

@@ -1,0 +1,99 @@
+"""People beside our clients: somebody at a PSP's own pages, and support, who asks us to look at a payment now."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from aegispay.app import AegisPay
+from aegispay.domain.money import Money
+from aegispay.sandbox.bank import Bank, BankCharge, MovementKind
+from aegispay.testing.simulation.clients import Ask, Desk
+from aegispay.testing.simulation.dashboards import Act
+from aegispay.testing.simulation.faults import Faults
+from aegispay.testing.simulation.loop import SimulatedLoop
+from aegispay.testing.simulation.oracle import Oracle
+from aegispay.testing.simulation.psps import PspSide
+from aegispay.testing.simulation.trace import Trace
+
+_ACTS_MAX = 12
+
+
+class People:
+    """They act while the safety phase lasts, on whatever charge they see in the PSP's books."""
+
+    def __init__(
+        self,
+        loop: SimulatedLoop,
+        bank: Bank,
+        sides: list[PspSide],
+        oracle: Oracle,
+        desk: Desk,
+        faults: Faults,
+        trace: Trace,
+        source: random.Random,
+    ):
+        self._loop = loop
+        self._bank = bank
+        self._sides = {side.name: side for side in sides if side.dashboard is not None}
+        self._oracle = oracle
+        self._desk = desk
+        self._faults = faults
+        self._trace = trace
+        self._random = source
+
+    async def live(self, for_s: float) -> None:
+        """Some acts, spread over the time."""
+        times_s = sorted(self._random.random() * for_s for _ in range(self._random.randint(2, _ACTS_MAX)))
+        began_s = self._loop.time()
+        for number, at_s in enumerate(times_s):
+            await asyncio.sleep(max(0.0, began_s + at_s - self._loop.time()))
+            if self._random.random() < 0.25:
+                await self._sync(number)
+            else:
+                self._act()
+
+    def _act(self) -> None:
+        seen = [one for one in self._bank.charges() if one.account in self._sides]
+        seen = [one for one in seen if one.net_minor or one.held_minor]
+        if not seen:
+            return
+        charge = self._random.choice(seen)
+        acts = [Act.REFUND] * bool(charge.net_minor) + [Act.CAPTURE, Act.VOID] * bool(charge.held_minor)
+        act = self._random.choice(acts)
+        most = charge.net_minor if act is Act.REFUND else charge.held_minor
+        part = self._random.random() < 0.4 and act is not Act.VOID
+        amount = Money(max(1, int(most * self._random.random())) if part else most, charge.currency)
+        side = self._sides[charge.account]
+        with self._oracle.somebody_else():
+            done = side.act(charge, self._capture_of(charge), act, amount)
+        self._trace.note(
+            self._loop.time(),
+            "PERSON",
+            f"{act} {amount.format()} of {charge.charge_id} at {side.name}: {'done' if done else 'refused'}",
+        )
+        if done:
+            self._faults.fire(f"dashboard_{act}")
+
+    def _capture_of(self, charge: BankCharge) -> str:
+        """One of the captures of this charge, by the PSP's id."""
+        captures = [
+            one.movement_id
+            for one in self._bank.movements()
+            if one.kind is MovementKind.CAPTURE
+            and (one.account, one.charge_id) == (charge.account, charge.charge_id)
+        ]
+        return self._random.choice(captures) if captures else ""
+
+    async def _sync(self, number: int) -> None:
+        """Support asks what became of a payment; whatever they are told, nothing is promised to stay as it is."""
+        payments = self._oracle.payments()
+        if not payments:
+            return
+        payment = self._random.choice(payments)
+
+        async def do(pay: AegisPay):
+            return await pay.sync(payment.id)
+
+        self._faults.fire("sync")
+        await self._desk.ask(Ask("sync", f"sync{number}", f"sync {payment.id}", do))
