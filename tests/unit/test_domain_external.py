@@ -91,8 +91,34 @@ def test_a_refund_that_does_not_fit_is_left_to_a_person(amount: int) -> None:
 
 
 def test_a_refund_of_what_was_never_captured_does_not_fit() -> None:
-    assert isinstance(decide(held(*CHARGED), given_back())[0], ev.ReviewRequested)
     assert isinstance(decide(lived(attempt(0), ends(0, HARD)), given_back())[0], ev.ReviewRequested)
+    gone = held(*CHARGED, void(1), ends(1, approved()))
+    assert isinstance(decide(gone, given_back())[0], ev.ReviewRequested)
+
+
+def test_a_refund_that_is_faster_than_the_news_of_its_capture_waits_for_it() -> None:
+    waits = "gives back what is not known to be captured; it waits"
+    with pytest.raises(InvalidState, match=waits):
+        decide(held(*CHARGED), given_back())
+    with pytest.raises(InvalidState, match=waits):
+        decide(held(*CHARGED, capture(1, PART), ends(1, LOST)), given_back())
+    part = held(*CHARGED, capture(1, PART, final=False), ends(1, approved(PART)))
+    with pytest.raises(InvalidState, match=waits):
+        decide(part, given_back(PART + 1))
+    assert isinstance(decide(part, given_back(AMOUNT + 1))[0], ev.ReviewRequested)
+    assert isinstance(decide(part, given_back(PART))[0], ev.OperationStarted)
+
+
+def test_a_refund_from_outside_counts_against_the_capture_that_the_news_names() -> None:
+    twice = held(
+        *CHARGED,
+        capture(1, PART, final=False),
+        ends(1, approved(PART)),
+        capture(2, PART, final=False),
+        ends(2, approved(PART)),
+    )
+    started = decide(twice, replace(given_back(1), capture_id="op_2"))[0]
+    assert isinstance(started, ev.OperationStarted) and started.capture_id == "op_2"
 
 
 @pytest.mark.parametrize("amount", [1, AMOUNT])
@@ -166,11 +192,19 @@ def test_a_void_waits_for_what_is_under_way() -> None:
         decide(held(*CHARGED, void(1), ends(1, LOST)), let_go())
 
 
+def test_what_is_left_after_a_capture_can_be_released_at_the_dashboard() -> None:
+    part = held(*CHARGED, capture(1, PART, final=False), ends(1, approved(PART)))
+    started, ended = decide(part, let_go())
+    assert isinstance(started, ev.OperationStarted) and started.amount_minor == AMOUNT - PART
+    assert isinstance(ended, ev.OperationApproved)
+    after = held(*CHARGED, capture(1, PART, final=False), ends(1, approved(PART)), let_go())
+    assert (after.state, after.captured_minor) == (PaymentState.SUCCEEDED, PART)
+    assert after.released_minor == AMOUNT - PART
+
+
 def test_a_void_of_what_was_captured_is_left_to_a_person() -> None:
     asked = ev.ReviewRequested(reason="external_void_does_not_fit: vo_1")
     assert decide(lived(*CHARGED), let_go()) == (asked,)
-    part = held(*CHARGED, capture(1, PART, final=False), ends(1, approved(PART)))
-    assert decide(part, let_go()) == (asked,)
     with pytest.raises(InvalidState, match="is in review; external_void_does_not_fit: vo_1 waits"):
         decide(lived(*CHARGED, cmd.RequestReview(reason="person")), let_go())
 
@@ -203,6 +237,23 @@ def test_a_capture_from_outside_is_recorded_as_ours_would_be(amount: int, final:
     )
     after = held(*CHARGED, taken(amount))
     assert (after.captured_minor, after.capturable_minor) == (amount, AMOUNT - amount)
+
+
+def test_a_capture_at_a_gateway_that_captures_but_once_releases_the_rest() -> None:
+    after = held(*CHARGED, replace(taken(PART), final=True))
+    assert (after.captured_minor, after.released_minor, after.capturable_minor) == (PART, AMOUNT - PART, 0)
+    assert after.state is PaymentState.SUCCEEDED
+
+
+def test_a_capture_that_was_slower_than_the_release_of_the_rest_eats_into_it() -> None:
+    after = held(*CHARGED, capture(1, PART, final=False), ends(1, approved(PART)), let_go(), taken(1, "op_8"))
+    assert (after.captured_minor, after.released_minor) == (PART + 1, AMOUNT - PART - 1)
+
+
+def test_a_capture_that_is_faster_than_the_authorisation_waits_for_it() -> None:
+    for payment in (held(attempt(0)), held(attempt(0), ends(0, LOST)), held(attempt(0), ends(0, HARD))):
+        with pytest.raises(InvalidState, match="captures what is not known to be authorised; it waits"):
+            decide(payment, taken())
 
 
 def test_a_capture_that_is_known_or_is_the_charge_itself_says_nothing_new() -> None:

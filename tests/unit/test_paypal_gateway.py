@@ -613,6 +613,21 @@ async def test_the_transaction_search_finds_a_payment_by_our_reference():
     assert query["balance_affecting_records_only"] == ["N"]
 
 
+async def test_of_a_voided_authorization_that_the_search_finds_the_order_says_whether_it_was_captured():
+    of = call(K.AUTHORIZE)
+    rows = [{"transaction_id": AUTHORIZATION, "custom_field": custom_id(of)}]
+    voided = made(of, "VOIDED", id=AUTHORIZATION)
+    for captures, outcome in (([], Declined), ([made(of)], Approved)):
+        table = {
+            SEARCH: found_in(*rows),
+            GET_AUTH: voided,
+            GET_ORDER: order(of, authorizations=[voided], captures=captures),
+        }
+        async with paypal(routes(table), transaction_search=True) as (gateway, _):
+            found = await gateway.look_up(of)
+        assert isinstance(found, Found) and isinstance(found.outcome, outcome)
+
+
 async def test_a_search_that_found_nothing_proves_it_only_once_it_is_fresh():
     of = call()
     for said, wanted in (

@@ -83,6 +83,19 @@ def test_an_authorization_is_approved_until_it_expires():
     )
 
 
+def test_an_authorization_that_was_captured_in_part_and_then_voided_had_been_approved():
+    """Whoever voids it releases what is left; what was captured before stays taken."""
+    of = call(K.AUTHORIZE)
+    voided = made(of, "VOIDED", id=AUTHORIZATION)
+    assert of_order(K.AUTHORIZE, of=of, authorizations=[voided]).code == "canceled"
+    refused = [declined(of)]
+    assert of_order(K.AUTHORIZE, of=of, authorizations=[voided], captures=refused).code == "canceled"
+    for status in ("COMPLETED", "PENDING", "REFUNDED"):
+        taken = [made(of, status)]
+        outcome = of_order(K.AUTHORIZE, of=of, authorizations=[voided], captures=taken)
+        assert outcome == Approved(reference=AUTHORIZATION, amount_minor=1000)
+
+
 @pytest.mark.parametrize("status", ["CREATED", "PAYER_ACTION_REQUIRED"])
 def test_an_order_that_waits_for_the_payer_says_where_to(status):
     outcome = of_order(status=status, links=APPROVE)

@@ -410,6 +410,20 @@ def test_a_capture_of_an_authorization_is_told_apart_by_its_invoice_id():
     assert found.payment_id == first.payment_id
 
 
+UP = [{"rel": "up", "href": f"https://api-m.paypal.com/v2/payments/authorizations/{AUTHORIZATION}"}]
+NAMES_IT = {"related_ids": {"order_id": ORDER, "authorization_id": AUTHORIZATION}}
+
+
+@pytest.mark.parametrize("names", [{"links": UP}, {"supplementary_data": NAMES_IT}])
+@pytest.mark.parametrize("invoice", [{}, {"invoice_id": None}])
+def test_a_capture_that_somebody_made_at_paypal_is_no_news_of_the_authorisation(names, invoice):
+    """It carries no invoice id, or its order's: the one that the authorisation has."""
+    first = call(K.AUTHORIZE)
+    found = one("PAYMENT.CAPTURE.COMPLETED", made(first, **invoice, **names))
+    assert (found.kind, found.operation_id, found.payment_id) == (K.CAPTURE, None, first.payment_id)
+    assert (found.reference, found.outcome) == (CAPTURE, Approved(reference=CAPTURE, amount_minor=1000))
+
+
 @pytest.mark.parametrize(
     ("event", "resource", "kind", "outcome"),
     [

@@ -9,13 +9,13 @@ import random
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
+from aegispay.domain.money import Money
 from aegispay.domain.outcomes import InDoubt, NotSent
 from aegispay.domain.payment import Payment
 from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import Gateway
 from aegispay.gateways.http import HttpReply, HttpRequest
 from aegispay.ports import Clock
-from aegispay.domain.money import Money
 from aegispay.sandbox.bank import Bank, BankCharge
 from aegispay.sandbox.webhooks import Outbox
 from aegispay.sandbox.wire import WireRequest

@@ -28,8 +28,8 @@ from aegispay.testing.simulation.fleet import Fleet
 from aegispay.testing.simulation.loop import Deadlock, NotDeterministic, OutOfSteps, SimulatedLoop
 from aegispay.testing.simulation.network import Network
 from aegispay.testing.simulation.options import BUILT_IN, Mode, Options, draw
-from aegispay.testing.simulation.people import People
 from aegispay.testing.simulation.oracle import Oracle, Violation, WitnessedBank
+from aegispay.testing.simulation.people import People
 from aegispay.testing.simulation.psps import World, make_side
 from aegispay.testing.simulation.seal import sealed
 from aegispay.testing.simulation.trace import Trace
