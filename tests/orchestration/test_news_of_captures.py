@@ -1,0 +1,120 @@
+"""Dashboard captures and what follows them: in whatever order the news of them comes, our books end as the PSP's."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from aegispay.app import AegisPay
+from aegispay.domain.events import OperationKind
+from aegispay.domain.money import Money
+from aegispay.domain.outcomes import Approved, DeclineCategory, Declined
+from aegispay.domain.payment import Payment
+from aegispay.domain.states import PaymentState
+from aegispay.gateways.capabilities import Capabilities
+from aegispay.gateways.gateway import Found, GatewayCall, Lookup
+from aegispay.gateways.webhooks import GatewayEvent
+from tests.orchestration.harness import DAY_S, World
+from tests.orchestration.test_inbound import TellingGateway, tell
+
+USD100 = Money(100_00, "USD")
+Make = Callable[..., World]
+K = OperationKind
+S = PaymentState
+
+
+def told(kind: K, amount_minor: int, reference: str, of: str, **more: bool) -> GatewayEvent:
+    """News of something that somebody did at the PSP to its payment, or capture, `of`."""
+    outcome = Approved(reference=reference, amount_minor=amount_minor)
+    return GatewayEvent(
+        id=f"{kind} {reference}",
+        type="test",
+        at_us=0,
+        kind=kind,
+        outcome=outcome,
+        reference=reference,
+        payment_reference=of,
+        **more,
+    )
+
+
+async def held(make_world: Make, gateway: TellingGateway) -> tuple[AegisPay, Payment]:
+    world = make_world(gateway)
+    pay = await world.instance()
+    paid = await pay.authorize(USD100, "tok_ok", idempotency_key="k")
+    return pay, paid.payment
+
+
+async def half_a_day(pay: AegisPay) -> None:
+    """Notices that wait are tried again."""
+    for _ in range(24):
+        await asyncio.sleep(DAY_S / 48)
+        await pay.recover()
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+async def test_a_capture_a_refund_and_a_release_at_the_dashboard_are_booked_in_any_order(
+    make_world: Make, order: tuple[int, ...]
+) -> None:
+    gateway = TellingGateway("alpha")
+    pay, payment = await held(make_world, gateway)
+    reference = payment.gateway_reference or ""
+
+    async def says(call: GatewayCall) -> Lookup:
+        return Found(outcome=Declined(category=DeclineCategory.HARD, code="canceled"))
+
+    gateway.look_up = says  # type: ignore[method-assign]
+    ours = await pay.capture(payment.id, Money(10_00, "USD"), final=False, idempotency_key="c")
+    assert ours.is_success()
+    events = [
+        told(K.CAPTURE, 30_00, "ca_1", reference),
+        told(K.REFUND, 35_00, "re_1", reference),
+        told(K.VOID, 60_00, "vo_1", reference),
+    ]
+    for number in order:
+        await tell(pay, events[number])
+    await half_a_day(pay)
+    after = await pay.get(payment.id)
+    assert (after.captured_minor, after.refunded_minor, after.released_minor) == (40_00, 35_00, 60_00)
+    assert (after.state, after.review) == (S.PARTIALLY_REFUNDED, None)
+
+
+async def test_where_a_gateway_captures_but_once_nothing_is_left_to_release_or_to_lapse(
+    make_world: Make,
+) -> None:
+    once = Capabilities(lookup_by_reference=True, void=True)
+    pay, payment = await held(make_world, TellingGateway("alpha", once))
+    await tell(pay, told(K.CAPTURE, 30_00, "ca_1", payment.gateway_reference or ""))
+    after = await pay.get(payment.id)
+    assert (after.captured_minor, after.released_minor, after.state) == (30_00, 70_00, S.SUCCEEDED)
+    await asyncio.sleep(8 * DAY_S)
+    await pay.recover()
+    assert (await pay.get(payment.id)).review is None
+
+
+async def test_a_refund_that_could_be_forged_is_looked_up_with_the_capture_that_it_gave_back(
+    make_world: Make,
+) -> None:
+    """Some PSPs know refunds by their capture alone."""
+    gateway = TellingGateway("alpha")
+    pay, payment = await held(make_world, gateway)
+    captured = [
+        await pay.capture(payment.id, Money(20_00, "USD"), final=False, idempotency_key=f"c{number}")
+        for number in range(2)
+    ]
+    named = captured[1].operation
+    assert named is not None and named.reference is not None
+    asked: list[tuple[str | None, str | None]] = []
+
+    async def known(call: GatewayCall) -> Lookup:
+        asked.append((call.own_reference, call.capture_reference))
+        return Found(outcome=Approved(reference="re_1", amount_minor=5_00))
+
+    gateway.look_up = known  # type: ignore[method-assign]
+    await tell(pay, told(K.REFUND, 5_00, "re_1", named.reference, forgeable=True, must_look_up=True))
+    assert asked == [("re_1", named.reference)]
+    after = await pay.get(payment.id)
+    assert (after.refunded_minor, after.operations[-1].capture_id) == (5_00, named.id)
