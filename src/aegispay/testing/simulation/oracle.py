@@ -109,6 +109,7 @@ class Oracle:
         self.policy = DoubtPolicy.HOLD
         """What the merchant wants of a success in doubt whose caller has gone."""
         self._left_in_doubt: set[str] = set()
+        self._looked_at: set[str] = set()
         self._elsewhere: set[tuple[MovementKind, str]] = set()
         """What somebody else did to which of our payments."""
         self._not_ours = False
@@ -397,7 +398,13 @@ class Oracle:
         """Payments of which a person was asked what somebody else did: our books are not to be trusted until they say."""
         if not self._elsewhere:
             return set()
-        return {one.id for one in payments if (one.review or "").startswith(_ASKED_ABOUT_NEWS)}
+        asked = {one.id for one in payments if (one.review or "").startswith(_ASKED_ABOUT_NEWS)}
+        return asked | self._looked_at
+
+    def looked_at(self, payment: Payment) -> None:
+        """A person closes the review of this payment: what they were asked about is theirs to put right."""
+        if (payment.review or "").startswith(_ASKED_ABOUT_NEWS):
+            self._looked_at.add(payment.id)
 
     def _charged_for(self, gateway: str, body: str) -> str:
         """Our payment that a notice about a capture is about, by the bank's books."""

@@ -7,6 +7,8 @@ import random
 
 from aegispay.app import AegisPay
 from aegispay.domain.money import Money
+from aegispay.domain.payment import Operation, OperationStatus
+from aegispay.orchestration.results import Result
 from aegispay.sandbox.bank import Bank, BankCharge, MovementKind
 from aegispay.testing.simulation.clients import Ask, Desk
 from aegispay.testing.simulation.dashboards import Act
@@ -64,7 +66,9 @@ class People:
         most = charge.net_minor if act is Act.REFUND else charge.held_minor
         part = self._random.random() < 0.4 and act is not Act.VOID
         amount = Money(max(1, int(most * self._random.random())) if part else most, charge.currency)
-        side = self._sides[charge.account]
+        self._at_pages(self._sides[charge.account], charge, act, amount)
+
+    def _at_pages(self, side: PspSide, charge: BankCharge, act: Act, amount: Money) -> bool:
         with self._oracle.somebody_else():
             done = side.act(charge, self._capture_of(charge), act, amount)
         self._trace.note(
@@ -74,6 +78,7 @@ class People:
         )
         if done:
             self._faults.fire(f"dashboard_{act}")
+        return done
 
     def _capture_of(self, charge: BankCharge) -> str:
         """One of the captures of this charge, by the PSP's id."""
@@ -85,6 +90,42 @@ class People:
         ]
         return self._random.choice(captures) if captures else ""
 
+    async def look_at_reviews(self) -> None:
+        """At the end a person looks at each review, gives back what nobody wanted, and closes it."""
+        for payment in self._oracle.payments():
+            if payment.review is None:
+                continue
+            unwanted = [op for op in payment.operations if op.status is OperationStatus.UNWANTED]
+            given_back = [op for op in unwanted if self._give_back(op)]
+            by_hand = bool(unwanted) and len(given_back) == len(unwanted)
+            payment_id = payment.id
+
+            async def do(pay: AegisPay, payment_id: str = payment_id, by_hand: bool = by_hand) -> Result:
+                await pay.close_review(payment_id, reason="ben looked", reversed_by_hand=by_hand)
+                return await pay.sync(payment_id)
+
+            self._oracle.looked_at(payment)
+            self._faults.fire("review_looked_at")
+            await self._desk.ask(
+                Ask("review", f"close {payment_id}", f"close the review of {payment_id}", do)
+            )
+
+    def _give_back(self, unwanted: Operation) -> bool:
+        """All of an unwanted success; whether the PSP did it, or somebody had done it before."""
+        side = self._sides.get(unwanted.gateway)
+        for charge in self._bank.charges():
+            if side is None or charge.account != side.name:
+                continue
+            if charge.charge_id != unwanted.reference and charge.reference != unwanted.id:
+                continue
+            if not charge.net_minor and not charge.held_minor:
+                return True
+            act, minor = Act.VOID, charge.held_minor
+            if charge.net_minor:
+                act, minor = Act.REFUND, charge.net_minor
+            return self._at_pages(side, charge, act, Money(minor, charge.currency))
+        return False
+
     async def _sync(self, number: int) -> None:
         """Support asks what became of a payment; whatever they are told, nothing is promised to stay as it is."""
         payments = self._oracle.payments()
@@ -92,7 +133,7 @@ class People:
             return
         payment = self._random.choice(payments)
 
-        async def do(pay: AegisPay):
+        async def do(pay: AegisPay) -> Result:
             return await pay.sync(payment.id)
 
         self._faults.fire("sync")

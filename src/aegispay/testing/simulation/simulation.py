@@ -220,17 +220,9 @@ class _Run:
             for number in range(options.histories)
         ]
         lives = [loop.create_task(customer.live()) for customer in customers]
+        people: People | None = None
         if options.mode is Mode.DASHBOARD:
-            people = People(
-                loop,
-                self.bank,
-                self.sides,
-                self.oracle,
-                self.desk,
-                self.faults,
-                self.trace,
-                self._source(options.seed, "people"),
-            )
+            people = self._people()
             lives.append(loop.create_task(people.live(options.safety_s)))
         await self.chaos.run(options.safety_s)
         self.trace.note(loop.time(), "WORLD", "faults stop")
@@ -257,9 +249,26 @@ class _Run:
         settled_within_s = max(LAPSED_AFTER_S, self.fleet.lapsed_after_s) + SETTLED_WITHIN_S
         await self._drain(settled_within_s, self.oracle.unsettled, "I15")
         await self._drain(settled_within_s, self._rows, "I15")
+        self.oracle.check_reviews(self.oracle.payments())
+        if people is not None:
+            await people.look_at_reviews()
+            await self._drain(drained_within_s, self._open, "I4")
+            await self._drain(settled_within_s, self.oracle.unsettled, "I15")
         await self._check_all()
         for instance in list(self.fleet.living.values()):
             instance.dead = True
+
+    def _people(self) -> People:
+        return People(
+            self.loop,
+            self.bank,
+            self.sides,
+            self.oracle,
+            self.desk,
+            self.faults,
+            self.trace,
+            self._source(self.options.seed, "people"),
+        )
 
     def _open(self) -> list[str]:
         """What is not known yet, and the webhooks that would tell."""
@@ -306,7 +315,6 @@ class _Run:
             self.oracle.check_policy(payment, events)
             self._count(events)
         self.oracle.check_notices(payments)
-        self.oracle.check_reviews(payments)
         self.oracle.check_books(payments)
 
     def _count(self, events: list[Event]) -> None:
