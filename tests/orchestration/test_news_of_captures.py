@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from aegispay.app import AegisPay
+from aegispay.domain import commands as cmd
 from aegispay.domain.events import OperationKind
 from aegispay.domain.money import Money
 from aegispay.domain.outcomes import Approved, DeclineCategory, Declined
@@ -18,7 +19,7 @@ from aegispay.gateways.capabilities import Capabilities
 from aegispay.gateways.gateway import Found, GatewayCall, Lookup
 from aegispay.gateways.webhooks import GatewayEvent
 from tests.orchestration.harness import DAY_S, World
-from tests.orchestration.test_inbound import TellingGateway, tell
+from tests.orchestration.test_inbound import TellingGateway, silent, tell
 
 USD100 = Money(100_00, "USD")
 Make = Callable[..., World]
@@ -118,3 +119,33 @@ async def test_a_refund_that_could_be_forged_is_looked_up_with_the_capture_that_
     assert asked == [("re_1", named.reference)]
     after = await pay.get(payment.id)
     assert (after.refunded_minor, after.operations[-1].capture_id) == (5_00, named.id)
+
+
+async def test_what_the_asked_person_releases_is_booked_and_what_nothing_confirms_waits_for_them(
+    make_world: Make,
+) -> None:
+    """A merchant's policy asked a person, who lets the authorisation go at the dashboard."""
+    for confirms in (True, False):
+        gateway = TellingGateway("alpha") if confirms else silent()
+        pay, payment = await held(make_world, gateway)
+        engine = pay._orchestrator.engine
+        draft = engine.journal.draft(payment)
+        draft.apply(cmd.RequestReview(reason="succeeded_after_doubt"))
+        await engine.journal.commit(draft)
+        if confirms:
+            canceled = Declined(category=DeclineCategory.HARD, code="canceled")
+            gateway.look_up = answering(Found(outcome=canceled))  # type: ignore[method-assign]
+        await tell(pay, told(K.VOID, 100_00, "vo_1", payment.gateway_reference or ""))
+        after = await pay.get(payment.id)
+        assert (after.review, after.ended) == ("succeeded_after_doubt", "canceled" if confirms else None)
+        await pay.close_review(payment.id, reason="ben released it")
+        await half_a_day(pay)
+        after = await pay.get(payment.id)
+        assert after.review == (None if confirms else "external_void_unconfirmed: vo_1")
+
+
+def answering(found: Lookup) -> Callable[[GatewayCall], Awaitable[Lookup]]:
+    async def look_up(call: GatewayCall) -> Lookup:
+        return found
+
+    return look_up

@@ -202,6 +202,18 @@ def test_what_is_left_after_a_capture_can_be_released_at_the_dashboard() -> None
     assert after.released_minor == AMOUNT - PART
 
 
+def test_a_void_by_the_person_who_was_asked_is_recorded_while_they_look() -> None:
+    asked = (*CHARGED, cmd.RequestReview(reason="succeeded_after_doubt"))
+    after = held(*asked, let_go())
+    assert (after.released_minor, after.ended, after.review) == (AMOUNT, "canceled", "succeeded_after_doubt")
+    assert held(*asked, let_go(), cmd.CloseReview(reason="ben")).state is PaymentState.CANCELED
+
+
+def test_a_void_while_the_payers_bank_disputes_a_part_is_left_to_a_person() -> None:
+    part = (*CHARGED, capture(1, PART, final=False), ends(1, approved(PART)), DISPUTED)
+    assert isinstance(decide(held(*part), let_go())[0], ev.ReviewRequested)
+
+
 def test_a_void_of_what_was_captured_is_left_to_a_person() -> None:
     asked = ev.ReviewRequested(reason="external_void_does_not_fit: vo_1")
     assert decide(lived(*CHARGED), let_go()) == (asked,)

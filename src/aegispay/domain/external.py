@@ -11,7 +11,7 @@ from aegispay.domain import events as ev
 from aegispay.domain.errors import InvalidState, OperationInDoubt
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Evidence
-from aegispay.domain.payment import Operation, OperationStatus, Payment
+from aegispay.domain.payment import Operation, OperationStatus, Payment, settled_state
 from aegispay.domain.record import Events, doubt_ends
 from aegispay.domain.starting import capture_to_refund, fresh, gateway_key, room
 from aegispay.domain.states import PaymentState
@@ -69,7 +69,7 @@ def external_void(payment: Payment, command: cmd.RecordExternalVoid) -> Events:
     other_attempt(payment, command.attempt_id, command.reference)
     fresh(payment, command.operation_id)  # It ends the payment, so there is room for it.
     winner = payment.winner
-    if winner is None or payment.state is not PaymentState.AUTHORIZED:
+    if winner is None or not is_held(payment):
         return ask_about_news(payment, f"external_void_does_not_fit: {command.reference}")
     return (
         ev.OperationStarted(
@@ -117,6 +117,12 @@ def external_capture(payment: Payment, command: cmd.RecordExternalCapture) -> Ev
         ),
         _approved(command, command.amount_minor),
     )
+
+
+def is_held(payment: Payment) -> bool:
+    """Whether some of an authorisation is left to release, also while a person looks: they may be who releases it."""
+    held = payment.authorized_minor and settled_state(payment) is PaymentState.AUTHORIZED
+    return bool(held) and not payment.disputes_open
 
 
 def other_attempt(payment: Payment, attempt_id: str | None, reference: str) -> Operation | None:

@@ -13,9 +13,9 @@ from aegispay.domain import commands as cmd
 from aegispay.domain.decide import gateway_key
 from aegispay.domain.errors import InvalidState, OperationInDoubt, VersionConflict
 from aegispay.domain.events import OperationKind
+from aegispay.domain.external import is_held
 from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent
 from aegispay.domain.payment import Operation, OperationStatus, Payment
-from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found, Gateway, NotFound
 from aegispay.gateways.registry import GatewayRegistry
 from aegispay.gateways.webhooks import DisputeNews, GatewayEvent
@@ -125,13 +125,15 @@ class Outside:
         """
         engine = self._engine
         unwanted = attempt is not None and attempt.status is OperationStatus.UNWANTED
-        decisive = attempt is payment.winner and payment.state is PaymentState.AUTHORIZED
+        decisive = attempt is payment.winner and is_held(payment)
         doubted = decisive or (unwanted and (event.forgeable or event.must_look_up))
         if attempt is not None and doubted and not payment.unfinished:
             gateway = self._registry.find(attempt.gateway)
             looked = await self.look(payment, attempt)
             if looked is None and gateway is not None and not gateway.capabilities.lookup_by_reference:
                 reason = f"external_void_unconfirmed: {reference}"
+                if payment.review not in (None, reason) and not payment.review_until_evidence:
+                    raise NotYet("a person looks at something else")
                 await self.decided(payment, cmd.RequestReview(reason=reason, operation_id=attempt.id))
                 return
             if not isinstance(looked, Known) or not isinstance(looked.outcome, Declined):

@@ -353,6 +353,10 @@ class Oracle:
             and not (one.state is PaymentState.AUTHORIZED and one.gateway in self.never_lapse)
         ]
 
+    def in_review(self) -> set[str]:
+        """The payments that a person was asked about."""
+        return {one.id for one in self.payments() if one.review is not None}
+
     def payments(self) -> list[Payment]:
         return [decode_payment(body) for body in self._database.bodies()]
 
@@ -391,7 +395,7 @@ class Oracle:
         """I11: each webhook was about a payment of ours, so none is left over."""
         asked = self._asked_about_news(payments)
         for gateway, notice_id, state, body in self._database.notices():
-            if self._charged_for(gateway, body) not in asked:
+            if self.told_of(gateway, body) not in asked:
                 self.violated("I11", f"{notice_id} of {gateway} is {state}: {body}")
 
     def _asked_about_news(self, payments: list[Payment]) -> set[str]:
@@ -406,11 +410,12 @@ class Oracle:
         if (payment.review or "").startswith(_ASKED_ABOUT_NEWS):
             self._looked_at.add(payment.id)
 
-    def _charged_for(self, gateway: str, body: str) -> str:
-        """Our payment that a notice about a capture is about, by the bank's books."""
-        told = msgspec.json.decode(body, type=dict[str, Any]).get("payment_reference")
+    def told_of(self, gateway: str, body: str) -> str:
+        """Our payment that a notice is about, by the bank's books."""
+        told = msgspec.json.decode(body, type=dict[str, Any])
+        names = {told.get("reference"), told.get("payment_reference")}
         for one in self._bank.movements():
-            if (one.account, one.movement_id) == (gateway, told):
+            if one.account == gateway and names & {one.movement_id, one.charge_id}:
                 return self._payment_ref(one.account, one.charge_id, one.payment_ref)
         return ""
 

@@ -274,10 +274,12 @@ class _Run:
         """What is not known yet, and the webhooks that would tell."""
         left = self.oracle.open_work()
         left += [f"{post.on_its_way} webhooks of {post.name}" for post in self.posts if post.on_its_way]
-        # What no payment of ours was found for is left to a person, and to the check at the end.
-        return left + [
-            f"{one[1]} of {one[0]} is {one[2]}" for one in self.database.notices() if one[2] == "open"
-        ]
+        # What no payment of ours was found for is left to a person, and to the check at the end; so is what waits for
+        # one who looks at its payment.
+        for gateway, notice_id, state, body in self.database.notices():
+            if state == "open" and self.oracle.told_of(gateway, body) not in self.oracle.in_review():
+                left.append(f"{notice_id} of {gateway} is {state}")
+        return left
 
     def _rows(self) -> list[str]:
         review = {one.id for one in self.oracle.payments() if one.review is not None}
