@@ -14,6 +14,7 @@ from multiprocessing import get_context
 
 from aegispay.testing.simulation import Mode, Simulation
 from tests.simulation.planted_inbound import INBOUND_BUGS
+from tests.simulation.planted_outside import OUTSIDE_BUGS
 from tests.simulation.planting import Mutation, Planted, planted
 
 SEEDS_MAX = 2_000
@@ -427,6 +428,7 @@ BUGS: dict[str, Planted] = {
     ),
 }
 BUGS.update(INBOUND_BUGS)
+BUGS.update(OUTSIDE_BUGS)
 
 
 def find(bug: Planted, seeds_max: int = SEEDS_MAX) -> tuple[int, str] | None:

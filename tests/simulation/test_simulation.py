@@ -40,7 +40,9 @@ def _loop(seed: int = 1) -> SimulatedLoop:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "seeds"), [(Mode.NORMAL, 2_000), (Mode.LATE, 200), (Mode.CALM, 100)])
+@pytest.mark.parametrize(
+    ("mode", "seeds"), [(Mode.NORMAL, 2_000), (Mode.LATE, 200), (Mode.DASHBOARD, 300), (Mode.CALM, 100)]
+)
 def test_no_promise_is_broken(mode: Mode, seeds: int) -> None:
     summary = run_many(seeds=seeds, mode=mode, jobs=os.cpu_count() or 1)
     assert not summary.failures, "\n".join(f"{one.replay}: {one.violations}" for one in summary.failures)

@@ -37,7 +37,9 @@ def _simulate(
     ] = None,
     mode: Annotated[
         str,
-        typer.Option("--mode", metavar="MODE", help="normal, late or calm: see docs/reliability.md."),
+        typer.Option(
+            "--mode", metavar="MODE", help="normal, late, dashboard or calm: see docs/reliability.md."
+        ),
     ] = "normal",
 ) -> int:
     """Run the real code in a simulated world that fails in every way, and check it against the bank's books.

@@ -127,8 +127,9 @@ def draw(seed: int, mode: Mode = Mode.NORMAL, psps: tuple[str, ...] = BUILT_IN) 
     if mode is Mode.LATE and not {"lookup"} & set(chosen) and "lookup" in psps:
         # Only a PSP that has neither keys nor a cancel by reference can be surprised by a request that lands late.
         chosen = ("lookup", *chosen[:1])
-    if mode is Mode.DASHBOARD and not set(chosen) & set(_WITH_PAGES):
-        chosen = (source.choice(_WITH_PAGES), *chosen[:1])
+    paged = [name for name in _WITH_PAGES if name in psps]
+    if mode is Mode.DASHBOARD and paged and not set(chosen) & set(paged):
+        chosen = (source.choice(paged), *chosen[:1])
     rates = faults.random_rates(source, allowed)
     if mode in (Mode.NORMAL, Mode.DASHBOARD):
         rates, chosen = _themed(source, rates, chosen, psps)

@@ -1,0 +1,108 @@
+"""Planted bugs about what people do at the PSPs' own pages, found in the mode `dashboard`."""
+
+from __future__ import annotations
+
+from aegispay.testing.simulation import Mode
+from tests.simulation.planting import Mutation, Planted
+
+EXTERNAL = "domain.external:"
+OUTSIDE = "orchestration.outside:"
+
+OUTSIDE_BUGS: dict[str, Planted] = {
+    "dashboard_capture_is_old_news": Planted(
+        "what somebody captured at PayPal is taken for news of the authorisation itself, and dropped",
+        (
+            Mutation(
+                "gateways.paypal.webhook:_capture_kind",
+                "if made.authorization_id() is not None:",
+                "if False:",
+            ),
+        ),
+        Mode.DASHBOARD,
+    ),
+    "refund_is_confirmed_without_its_capture": Planted(
+        "PayPal is asked about a refund without the capture that it gave back, and so never confirms it",
+        (
+            Mutation(
+                OUTSIDE + "Outside._confirmed_minor",
+                "capture_id=command.capture_id if isinstance(command, cmd.RecordExternalRefund) else None",
+                "capture_id=None",
+            ),
+        ),
+        Mode.DASHBOARD,
+    ),
+    "voided_authorisation_took_nothing": Planted(
+        "an authorisation in doubt that was captured in part and then voided is taken for one that was never approved",
+        (Mutation("gateways.paypal.replies:order_outcome", "and took_money(order)", "and False"),),
+        Mode.DASHBOARD,
+    ),
+    "refund_faster_than_its_capture": Planted(
+        "a refund is told of before the capture that it gives back, and a person is asked",
+        (
+            Mutation(
+                EXTERNAL + "external_refund",
+                "left < command.amount_minor <= left + _uncaptured(payment)",
+                "False",
+            ),
+        ),
+        Mode.DASHBOARD,
+    ),
+    "capture_faster_than_its_authorisation": Planted(
+        "a capture is told of before the authorisation is known to be approved, and is dropped",
+        (
+            Mutation(
+                EXTERNAL + "external_capture",
+                'raise InvalidState(f"{command.reference} captures what is not known to be authorised; it waits.")',
+                "return ()",
+            ),
+        ),
+        Mode.DASHBOARD,
+    ),
+    "captured_once_and_still_held": Planted(
+        "after a partial capture at a PSP that captures but once, the rest counts as still reserved",
+        (
+            Mutation(
+                OUTSIDE + "Outside._command",
+                "final=gateway is not None and not gateway.capabilities.multi_capture",
+                "final=False",
+            ),
+        ),
+        Mode.DASHBOARD,
+    ),
+    "release_waits_for_whoever_made_it": Planted(
+        "a void by the person who was asked is booked as no void, for they are still asked",
+        (
+            Mutation(
+                EXTERNAL + "external_void",
+                "if winner is None or not is_held(payment):",
+                "if winner is None or payment.review is not None:\n        return ()\n    if not is_held(payment):",
+            ),
+        ),
+        Mode.DASHBOARD,
+    ),
+    "news_is_booked_twice": Planted(
+        "a refund that the PSP tells of twice is booked twice",
+        (
+            Mutation(
+                EXTERNAL + "external_refund",
+                "if _known(payment, OperationKind.REFUND, command.reference):",
+                "if False:",
+            ),
+        ),
+        Mode.DASHBOARD,
+    ),
+    "dashboard_refund_while_ours_is_under_way": Planted(
+        "a refund of ours that is under way is booked once more when the PSP tells of it as somebody's",
+        (Mutation(EXTERNAL + "external_refund", "if payment.reserved(OperationKind.REFUND):", "if False:"),),
+        Mode.DASHBOARD,
+    ),
+    "dashboard_void_unconfirmed": Planted(
+        "a notice of a void is believed though the PSP shows the authorisation as open, or captured",
+        (
+            Mutation(
+                OUTSIDE + "Outside._void", 'raise NotYet("the gateway does not confirm the void")', "pass"
+            ),
+        ),
+        Mode.DASHBOARD,
+    ),
+}
