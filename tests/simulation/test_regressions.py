@@ -162,6 +162,63 @@ FINDINGS = (
         )
         for seed in (14691, 19706)
     ),
+    Finding(
+        3,
+        "dashboard",
+        "what somebody captured at PayPal was taken for news of the authorisation, and was in nobody's books",
+        "dashboard_capture_is_old_news",
+    ),
+    Finding(
+        4,
+        "dashboard",
+        "PayPal was asked about a dashboard refund without the capture that it gave back, and never confirmed it",
+        "refund_is_confirmed_without_its_capture",
+    ),
+    Finding(
+        161,
+        "dashboard",
+        "an authorisation in doubt was captured in part and voided at the dashboard, and the payment was told as failed",
+        "voided_authorisation_took_nothing",
+    ),
+    Finding(
+        33,
+        "dashboard",
+        "a refund was told of before the capture that it gave back, and a person was asked",
+        "refund_faster_than_its_capture",
+    ),
+    Finding(
+        59,
+        "dashboard",
+        "a capture was told of before the authorisation was known to be approved, and a person was asked",
+        "capture_faster_than_its_authorisation",
+    ),
+    *(
+        Finding(
+            seed,
+            "dashboard",
+            "after a partial capture at Stripe's dashboard the rest counted as reserved until a void of it was refused",
+            "captured_once_and_still_held",
+        )
+        for seed in (242, 296)
+    ),
+    *(
+        Finding(
+            seed,
+            "dashboard",
+            "a person was asked, let the authorisation go at the dashboard, and that was not booked while they were asked",
+            "release_waits_for_whoever_made_it",
+        )
+        for seed in (412, 602, 734)
+    ),
+    *(
+        Finding(
+            seed,
+            "dashboard",
+            "beside somebody's unmarked capture or refund at PayPal ours could not be told, though its key would have told",
+            "no_last_resend",
+        )
+        for seed in (93, 385, 519)
+    ),
 )
 
 
