@@ -20,7 +20,7 @@ from aegispay import AegisPay, Money, PaymentState, Settings
 from aegispay.cli import main
 from aegispay.domain.outcomes import Evidence, NotSent
 from aegispay.domain.payment import Payment
-from aegispay.orchestration.engine import Known
+from aegispay.orchestration.known import Known
 from aegispay.reconciliation.layouts import LAYOUTS
 from aegispay.resilience.deadline import Deadline
 from aegispay.resilience.retry import RetryPolicy

@@ -147,7 +147,7 @@ async def test_recovery_of_a_payment_that_is_gone_is_a_failure_and_not_a_crash(m
     world = make_world(InstantGateway("alpha", LOOKUP_ONLY))
     pay = await world.instance()
     with pytest.raises(PaymentNotFound, match="there is no payment pay_gone"):
-        await pay._orchestrator.engine.load("pay_gone")
+        await pay._orchestrator.engine.journal.load("pay_gone")
 
 
 class Passes:

@@ -17,7 +17,10 @@ from tests.simulation.planted_inbound import INBOUND_BUGS
 from tests.simulation.planting import Mutation, Planted, planted
 
 SEEDS_MAX = 2_000
-ENGINE = "orchestration.engine:Engine."
+CALLS = "orchestration.calls:Calls."
+EVIDENCE = "orchestration.evidence:EvidenceSearch."
+RECORDER = "orchestration.recorder:Recorder."
+ROWS = "orchestration.rows:Rows."
 DRIVER = "orchestration.driver:Driver."
 WORKER = "orchestration.recovery:RecoveryWorker."
 CREATE = "orchestration.orchestrator:Orchestrator._create"
@@ -27,11 +30,12 @@ CANARY = Planted(
     "every call is made twice, under two keys: if this is not found, nothing is",
     (
         Mutation(
-            ENGINE + "send",
+            CALLS + "send",
             "return await self._perform(gateway, self.call_for(payment, operation))",
-            "call = self.call_for(payment, operation)\n"
-            "    await self._perform(gateway, replace_call(call, gateway_key=call.gateway_key + 'x'))\n"
-            "    return await self._perform(gateway, call)".replace("replace_call", "replace"),
+            "from msgspec.structs import replace\n"
+            "        call = self.call_for(payment, operation)\n"
+            "        await self._perform(gateway, replace(call, gateway_key=call.gateway_key + 'x'))\n"
+            "        return await self._perform(gateway, call)",
         ),
     ),
 )
@@ -41,10 +45,10 @@ BUGS: dict[str, Planted] = {
         "a time-out counts as proof that nothing happened, and the next gateway is asked",
         (
             Mutation(
-                ENGINE + "send",
+                CALLS + "send",
                 "return await self._perform(gateway, self.call_for(payment, operation))",
                 "outcome = await self._perform(gateway, self.call_for(payment, operation))\n"
-                "    return NotSent(reason='timeout') if isinstance(outcome, InDoubt) else outcome",
+                "        return NotSent(reason='timeout') if isinstance(outcome, InDoubt) else outcome",
             ),
         ),
     ),
@@ -54,7 +58,7 @@ BUGS: dict[str, Planted] = {
             Mutation(
                 CREATE,
                 "payment = await self.journal.commit(draft, claim=claim, opens=(row,))",
-                "await self.engine.send(draft.current, draft.current.operations[-1], row)\n"
+                "await self.engine.calls.send(draft.current, draft.current.operations[-1], row)\n"
                 "        payment = await self.journal.commit(draft, claim=claim, opens=(row,))",
             ),
         ),
@@ -63,17 +67,19 @@ BUGS: dict[str, Planted] = {
         "a call that was not answered counts as done",
         (
             Mutation(
-                ENGINE + "_perform",
+                CALLS + "_perform",
                 'return InDoubt(reason="timeout")',
-                "return Approved(reference='?', amount_minor=call.amount.amount_minor)",
+                "from aegispay.domain.outcomes import Approved\n"
+                "        return Approved(reference='?', amount_minor=call.amount.amount_minor)",
             ),
             Mutation(
-                ENGINE + "send",
+                CALLS + "send",
                 "return await self._perform(gateway, self.call_for(payment, operation))",
                 "outcome = await self._perform(gateway, self.call_for(payment, operation))\n"
-                "    if isinstance(outcome, InDoubt):\n"
-                "        return Approved(reference='?', amount_minor=operation.amount_minor)\n"
-                "    return outcome",
+                "        if isinstance(outcome, InDoubt):\n"
+                "            from aegispay.domain.outcomes import Approved\n"
+                "            return Approved(reference='?', amount_minor=operation.amount_minor)\n"
+                "        return outcome",
             ),
         ),
     ),
@@ -87,34 +93,36 @@ BUGS: dict[str, Planted] = {
     ),
     "lookup_trusted_early": Planted(
         "a look-up that finds nothing is believed at once",
-        (Mutation(ENGINE + "look", ">= quiet_us", ">= 0"),),
+        (Mutation(EVIDENCE + "look", ">= quiet_us", ">= 0"),),
     ),
     "unauthoritative_lookup_of_waiting": Planted(
         "an operation that the gateway works on is ended because a lagging look-up does not see it",
         (
-            Mutation(ENGINE + "seek", "trusted=not waits", "trusted=True"),
-            Mutation(ENGINE + "look", ">= quiet_us", ">= 0"),
+            Mutation(EVIDENCE + "seek", "trusted=trusted", "trusted=True"),
+            Mutation(EVIDENCE + "look", ">= quiet_us", ">= 0"),
         ),
     ),
     "resend_after_key_expired": Planted(
         "a resend is made after the PSP has forgotten the key",
         (
             Mutation(
-                ENGINE + "seek", "within_ttl = now_us - operation", "within_ttl = True or now_us - operation"
+                EVIDENCE + "_may_resend",
+                "within_ttl = self._clock.now_us() - operation",
+                "within_ttl = True or self._clock.now_us() - operation",
             ),
         ),
     ),
     "resend_without_keys": Planted(
         "what is in doubt is sent again to a PSP that does not replay",
-        (Mutation(ENGINE + "seek", "key_ttl_us > 0\n        and within_ttl", "True"),),
+        (Mutation(EVIDENCE + "_may_resend", "key_ttl_us > 0 and within_ttl", "True"),),
     ),
     "resend_under_new_key": Planted(
         "each send has a key of its own",
         (
             Mutation(
-                ENGINE + "call_for",
+                CALLS + "call_for",
                 "gateway_key=operation.gateway_key",
-                "gateway_key=f'{operation.gateway_key}{self.ports.ids.new_hex()[-6:]}'",
+                "gateway_key=f'{operation.gateway_key}{self._leases._journal.new_operation_id()[-6:]}'",
             ),
         ),
     ),
@@ -156,8 +164,8 @@ BUGS: dict[str, Planted] = {
     "stale_lease_sends": Planted(
         "an owner that stalled sends although its lease is over",
         (
-            Mutation(ENGINE + "send", "if not self.covers_call(row):", "if False:"),
-            Mutation(DRIVER + "_send", "if engine.holds(row) and not", "if False and not"),
+            Mutation(CALLS + "send", "if not self._leases.covers_call(row):", "if False:"),
+            Mutation(DRIVER + "_send", "if engine.leases.holds(row) and not", "if False and not"),
             Mutation("gateways.permit:may_leave", "return holds is None or holds()", "return True"),
         ),
     ),
@@ -175,14 +183,14 @@ BUGS: dict[str, Planted] = {
         "the quiet period counts from before the call, whose request left later",
         (
             Mutation(DRIVER + "_send", "row = replace(row, sent_at_us=self._clock.now_us())", "pass"),
-            Mutation(ENGINE + "seek", "row = replace(row, sent_at_us=self.ports.clock.now_us())", "pass"),
+            Mutation(EVIDENCE + "seek", "row = replace(row, sent_at_us=self._clock.now_us())", "pass"),
         ),
     ),
     "not_sent_resend_is_evidence": Planted(
         "a resend that was not sent counts as proof about the first send",
         (
             Mutation(
-                "orchestration.engine:is_evidence",
+                "orchestration.known:is_evidence",
                 "isinstance(outcome, Approved | RequiresAction | Pending)",
                 "isinstance(outcome, Approved | RequiresAction | Pending | NotSent)",
             ),
@@ -192,7 +200,7 @@ BUGS: dict[str, Planted] = {
         "a cancel by reference counts although the PSP did not confirm it",
         (
             Mutation(
-                ENGINE + "look",
+                EVIDENCE + "look",
                 "if isinstance(canceled, Approved) else None",
                 "if canceled is not None else None",
             ),
@@ -200,7 +208,7 @@ BUGS: dict[str, Planted] = {
     ),
     "cancel_left_out": Planted(
         "a look-up that finds nothing is believed where only a cancel would close the door",
-        (Mutation(ENGINE + "look", "if not caps.cancels(call.kind):", "if True:"),),
+        (Mutation(EVIDENCE + "look", "if not caps.cancels(call.kind):", "if True:"),),
     ),
     "crash_means_not_sent": Planted(
         "an operation whose owner died counts as not sent",
@@ -235,16 +243,16 @@ BUGS: dict[str, Planted] = {
     ),
     "watch_dropped": Planted(
         "nobody looks again at what was not found",
-        (Mutation(ENGINE + "_row_after", "if weak and row.purpose is not Purpose.WATCH:", "if False:"),),
+        (Mutation(ROWS + "after", "if is_weak(outcome) and row.purpose is not Purpose.WATCH:", "if False:"),),
         "late",
     ),
     "watch_of_attempts_only": Planted(
         "nobody looks again at captures and refunds that were not found",
         (
             Mutation(
-                ENGINE + "_row_after",
-                "if weak and row.purpose is not Purpose.WATCH:",
-                "if weak and operation.attempt and row.purpose is not Purpose.WATCH:",
+                ROWS + "after",
+                "if is_weak(outcome) and row.purpose is not Purpose.WATCH:",
+                "if is_weak(outcome) and operation.attempt and row.purpose is not Purpose.WATCH:",
             ),
         ),
         "late",
@@ -253,7 +261,7 @@ BUGS: dict[str, Planted] = {
         "a late success is recorded and left",
         (
             Mutation(
-                ENGINE + "_followers", "for unwanted in unreversed(draft.current):", "for unwanted in ():"
+                RECORDER + "_take_back", "for unwanted in unreversed(draft.current):", "for unwanted in ():"
             ),
             Mutation("domain.record:stranded", "return bool(unreversed(payment))", "return False"),
         ),
@@ -324,8 +332,8 @@ BUGS: dict[str, Planted] = {
         "an outcome is thrown away when somebody else wrote first",
         (
             Mutation(
-                ENGINE + "record",
-                "except VersionConflict:\n            payment = await self.load(payment.id)",
+                RECORDER + "record",
+                "except VersionConflict:\n            payment = await self._journal.load(payment.id)",
                 "except VersionConflict:\n            return Recorded(draft.current, None, ())",
             ),
         ),
@@ -338,7 +346,7 @@ BUGS: dict[str, Planted] = {
         "an operation in doubt leaves the in-flight table",
         (
             Mutation(
-                ENGINE + "_row_after",
+                ROWS + "after",
                 "return self.leased(replace(row, purpose=Purpose.CALL))",
                 "return None",
             ),
@@ -390,12 +398,24 @@ BUGS: dict[str, Planted] = {
     ),
     "lapse_forgotten": Planted(
         "an authorisation that was found through another row is held for ever",
-        (Mutation(ENGINE + "release", "if operation and lapses else None", "if False else None"),),
+        (
+            Mutation(
+                "orchestration.leases:Leases.release",
+                "if operation and lapses else None",
+                "if False else None",
+            ),
+        ),
         "late",
     ),
     "payer_waited_for_for_ever": Planted(
         "a payer who does not come back leaves the payment open",
-        (Mutation(ENGINE + "_waiting_for_payer", "* 1_000_000)", "* 10**13)"),),
+        (
+            Mutation(
+                ROWS + "waiting_for_payer",
+                "self._settings.action_timeout_s",
+                "10**7 * self._settings.action_timeout_s",
+            ),
+        ),
     ),
     "worker_stops_at_first_error": Planted(
         "the recovery worker ends when the store is away",

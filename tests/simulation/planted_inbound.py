@@ -82,9 +82,9 @@ INBOUND_BUGS: dict[str, Planted] = {
         "a wall clock that is set forward ends a quiet period",
         (
             Mutation(
-                "orchestration.engine:Engine.look",
-                "asked_us = self.ports.clock.earliest_us()",
-                "asked_us = self.ports.clock.now_us()",
+                "orchestration.evidence:EvidenceSearch.look",
+                "asked_us = self._clock.earliest_us()",
+                "asked_us = self._clock.now_us()",
             ),
         ),
     ),

@@ -88,7 +88,7 @@ class FollowUps:
     async def _begin(self, asked: FollowUp) -> tuple[Payment, InFlight, Claim]:
         """Commits the intent: claim, events, projection and lease in one write."""
         engine = self._engine
-        operation_id = engine.new_operation_id()
+        operation_id = engine.journal.new_operation_id()
         command = replace(asked.command, operation_id=operation_id)
         claim = Claim(
             digest=asked.digest,
@@ -106,7 +106,7 @@ class FollowUps:
             draft.apply(command)
             operation = draft.current.operations[-1]
             self._check_able(payment, operation)
-            row = engine.new_row(draft.current, operation_id, operation.gateway)
+            row = engine.rows.new(draft.current, operation_id, operation.gateway)
             try:
                 committed = await engine.journal.commit(
                     draft,
@@ -135,7 +135,7 @@ class FollowUps:
             if claim is None:
                 raise refused
             return await self._answers.follow(claim, asked.request_hash, flight)
-        payment = await self._engine.load(asked.payment_id)
+        payment = await self._engine.journal.load(asked.payment_id)
         for operation in reversed(payment.operations):
             same = operation.kind is asked.kind and not operation.compensates
             if same and (operation.unfinished or operation.status is OperationStatus.APPROVED):
@@ -173,4 +173,4 @@ class FollowUps:
                 raise UnsupportedOperation(f"{gateway.name} refunds the full amount only.")
         elif kind is OperationKind.CONFIRM and not caps.next_action:
             raise UnsupportedOperation(f"{gateway.name} has no payer actions.")
-        gateway.check(self._engine.call_for(payment, operation))
+        gateway.check(self._engine.calls.call_for(payment, operation))

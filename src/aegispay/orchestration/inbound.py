@@ -26,8 +26,10 @@ from aegispay.gateways.registry import GatewayRegistry
 from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, GatewayEvent, WebhookRejected
 from aegispay.orchestration.doubt import is_at_work
 from aegispay.orchestration.driver import Driver
-from aegispay.orchestration.engine import Engine, Known, unleased
+from aegispay.orchestration.engine import Engine
+from aegispay.orchestration.known import Known
 from aegispay.orchestration.outside import NotYet, Outside
+from aegispay.orchestration.rows import unleased
 from aegispay.resilience.deadline import Deadline
 from aegispay.resilience.retry import RetryPolicy
 from aegispay.storage.notices import NOTICE_ID_LENGTH_MAX, Notice, NoticeState
@@ -284,7 +286,7 @@ class Inbound:
         winner = payment.winner
         lapses = winner is not None and await engine.store.find_in_flight(winner.id) is None
         command = cmd.RecordUndone(operation_id=operation.id, code=outcome.code, evidence=evidence)
-        await self._outside.decided(payment, command, engine.lapsing if lapses else None)
+        await self._outside.decided(payment, command, engine.rows.reopened if lapses else None)
 
 
 def _notice_id(text: str) -> str:

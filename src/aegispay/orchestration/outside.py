@@ -16,10 +16,11 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent
 from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.domain.states import PaymentState
-from aegispay.gateways.gateway import Found, Gateway, NotFound
+from aegispay.gateways.gateway import Found, NotFound
 from aegispay.gateways.registry import GatewayRegistry
 from aegispay.gateways.webhooks import DisputeNews, GatewayEvent
-from aegispay.orchestration.engine import Engine, Known, is_evidence
+from aegispay.orchestration.engine import Engine
+from aegispay.orchestration.known import Known, is_evidence
 from aegispay.storage.store import InFlight
 
 _DECIDE_TRIES_MAX = 50
@@ -61,7 +62,7 @@ class Outside:
                 return
             raise NotYet("nothing was captured")
         command = (cmd.RecordExternalRefund if refund else cmd.RecordExternalCapture)(
-            operation_id=self._engine.new_operation_id(),
+            operation_id=self._engine.journal.new_operation_id(),
             attempt_id=attempt.id if attempt is not None else None,
             amount_minor=event.outcome.amount_minor,
             reference=reference,
@@ -118,7 +119,7 @@ class Outside:
             if not isinstance(looked, Known) or not isinstance(looked.outcome, Declined):
                 raise NotYet("the gateway does not confirm the void")
         command = cmd.RecordExternalVoid(
-            operation_id=engine.new_operation_id(),
+            operation_id=engine.journal.new_operation_id(),
             attempt_id=attempt.id if attempt is not None else None,
             reference=reference,
         )
@@ -140,7 +141,7 @@ class Outside:
             # A bank may decide in the payer's currency; that amount, and a forgeable one, is a person's to book.
             ours = event.currency in (None, payment.currency) and not event.forgeable
             command = cmd.CloseDispute(
-                operation_id=self._engine.new_operation_id(),
+                operation_id=self._engine.journal.new_operation_id(),
                 attempt_id=attempt_id,
                 reference=news.reference,
                 won=news.won,
@@ -159,10 +160,7 @@ class Outside:
 
     async def look(self, payment: Payment, operation: Operation) -> Known | NotFound | None:
         """The gateway's present word; None where it does not say."""
-        gateway: Gateway | None = self._registry.find(operation.gateway)
-        if gateway is None:
-            return None
-        found = await self._engine.ask(gateway, self._engine.call_for(payment, operation))
+        found = await self._engine.calls.ask(payment, operation)
         if isinstance(found, Found) and is_evidence(found.outcome):
             return Known(found.outcome, Evidence.LOOKUP)
         return found if isinstance(found, NotFound) else None
@@ -184,7 +182,7 @@ class Outside:
                 await engine.journal.commit(draft, opens=() if row is None else (row,))
                 return
             except VersionConflict:
-                payment = await engine.load(payment.id)
+                payment = await engine.journal.load(payment.id)
             except (OperationInDoubt, InvalidState) as error:
                 raise NotYet(error.code) from None
 

@@ -29,15 +29,11 @@ from aegispay.domain.payment import Operation, OperationStatus, Payment, settled
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import RELEASED, Found, Lookup, LookupFailed, NotFound
 from aegispay.orchestration.driver import Driver
-from aegispay.orchestration.engine import (
-    ACTION_EXPIRED,
-    NEVER_SENT,
-    SILENT_S_MAX,
-    Engine,
-    Known,
-    is_evidence,
-)
+from aegispay.orchestration.engine import Engine
+from aegispay.orchestration.evidence import SILENT_S_MAX
 from aegispay.orchestration.inbound import Inbound
+from aegispay.orchestration.known import ACTION_EXPIRED, Known, is_evidence
+from aegispay.orchestration.rows import NEVER_SENT
 from aegispay.resilience.deadline import Deadline
 from aegispay.storage.store import Guard, InFlight, Purpose
 
@@ -139,7 +135,7 @@ class RecoveryWorker:
         async with gate:
             try:
                 # The row may have waited for its turn: the lease counts from now.
-                await self._handle(await self._engine.renew(row), report)
+                await self._handle(await self._engine.leases.renew(row), report)
             except StaleFence:
                 report.lost += 1
             except Exception as error:  # noqa: BLE001 - one payment's trouble must not stop the others
@@ -155,29 +151,29 @@ class RecoveryWorker:
         engine = self._engine
         try:
             held = await engine.store.find_in_flight(row.operation_id)
-            payment = await engine.load(row.payment_id)
+            payment = await engine.journal.load(row.payment_id)
             operation = payment.operation(row.operation_id)
             if held is None or held.fence != row.fence or operation is None:
                 return
             if self._age_s(operation) >= engine.settings.review_after_s and payment.review is None:
                 payment = await self._review(payment, operation, held, "recovery fails, see the log")
-            await engine.hand_over(
+            await engine.leases.hand_over(
                 payment, held, engine.settings.recovery_retry.delay_s(row.tries, engine.ports.random)
             )
         except Exception as error:  # noqa: BLE001 - the lease runs out, and the next pass tries again
             logger.error("recovery of %s cannot even wait: %s", row.operation_id, type(error).__name__)
 
     async def _handle(self, row: InFlight, report: RecoveryReport) -> None:
-        payment = await self._engine.load(row.payment_id)
+        payment = await self._engine.journal.load(row.payment_id)
         operation = payment.operation(row.operation_id)
         if operation is None:
-            await self._engine.release(payment, row)
+            await self._engine.leases.release(payment, row)
         elif row.purpose is Purpose.EXPIRY:
             await self._expire(payment, row)
         elif row.purpose is Purpose.WATCH:
             await self._watch(payment, operation, row)
         elif not operation.unfinished or operation.status is OperationStatus.CONFIRMING:
-            await self._engine.release(payment, row)
+            await self._engine.leases.release(payment, row)
         elif row.purpose is Purpose.ACTION:
             await self._payer_is_late(payment, operation, row)
         else:
@@ -196,14 +192,16 @@ class RecoveryWorker:
             return
         if operation.status is OperationStatus.STARTED:
             # Its owner died between intent and outcome: say so before anything else happens.
-            recorded = await engine.record(payment, row, InDoubt(reason="owner_gone"), Evidence.REPLY)
+            recorded = await engine.recorder.record(
+                payment, row, InDoubt(reason="owner_gone"), Evidence.REPLY
+            )
             payment = recorded.payment
             row = recorded.row or row
             operation = payment.operation(row.operation_id) or operation
-        known, row = await engine.seek(payment, operation, row, row.tries)
-        if known is not None and not _nothing_new(operation, known):
+        known, row = await engine.evidence.seek(payment, operation, row, row.tries)
+        if known is not None and known.is_news_of(operation):
             if isinstance(known.outcome, Pending):
-                recorded = await engine.record(payment, row, known.outcome, known.evidence)
+                recorded = await engine.recorder.record(payment, row, known.outcome, known.evidence)
                 payment, row = recorded.payment, recorded.row or row
             else:
                 payment = await self._driver.found(payment, row, known, self._deadline())
@@ -225,14 +223,14 @@ class RecoveryWorker:
         engine = self._engine
         quiet_s = 0.0
         if operation.status is not OperationStatus.PENDING:
-            quiet_s = engine.quiet_left_s(operation, row)
+            quiet_s = engine.evidence.quiet_left_s(operation, row)
         reason = self._overdue(operation, row)
         if reason is not None and payment.review is None:
             payment = await self._review(payment, operation, row, reason)
             now = payment.operation(operation.id)
             if now is None or not now.unfinished:
                 # Evidence came while we asked the gateway.
-                await engine.release(payment, row)
+                await engine.leases.release(payment, row)
                 report.resolved += 1
                 return
             report.reviews += payment.review is not None
@@ -242,7 +240,7 @@ class RecoveryWorker:
         elif quiet_s > 0:
             rest_s = min(quiet_s, SILENT_S_MAX)
             delay_s = max(delay_s, rest_s) if row.tries > 1 else min(delay_s, rest_s)
-        await engine.hand_over(payment, row, delay_s)
+        await engine.leases.hand_over(payment, row, delay_s)
         report.waiting += 1
 
     def _overdue(self, operation: Operation, row: InFlight) -> str | None:
@@ -259,7 +257,7 @@ class RecoveryWorker:
             # A send recorded under a clock that ran ahead makes the quiet period end late: evidence is still to come.
             ahead = row.sent_at_us > self._engine.ports.clock.earliest_us()
             # So may a lease that such a clock wrote: then we have looked only a few times, a day late.
-            quiet = self._engine.quiet_left_s(operation, row) > 0 and row.tries <= _FEW_TRIES
+            quiet = self._engine.evidence.quiet_left_s(operation, row) > 0 and row.tries <= _FEW_TRIES
             patience = _PATIENCE if ahead or quiet else 1
             late = age_s >= patience * settings.review_after_s
         code = operation.code or operation.status
@@ -274,7 +272,7 @@ class RecoveryWorker:
         if self._age_s(operation) >= review_after_s and payment.review is None:
             payment = await self._review(payment, operation, row, f"not sent for {review_after_s:g} s")
             report.reviews += payment.review is not None
-        row = await engine.about_to_send(payment, row)
+        row = await engine.leases.about_to_send(payment, row)
         payment = await self._driver.drive(payment, row, self._deadline())
         after = payment.operation(operation.id)
         if after is None or after.unfinished:
@@ -296,7 +294,7 @@ class RecoveryWorker:
             try:
                 return await self._engine.journal.commit(draft, guard=guard)
             except VersionConflict:
-                payment = await self._engine.load(payment.id)
+                payment = await self._engine.journal.load(payment.id)
                 if payment.review is not None or _standing(payment, operation) != called_for:
                     return payment
 
@@ -308,47 +306,42 @@ class RecoveryWorker:
         parent = payment.operation(operation.parent_id) if operation.parent_id else None
         if operation.kind is OperationKind.CONFIRM and parent and parent.status is OperationStatus.APPROVED:
             # What the confirmation was for has happened since, and can happen only once.
-            await engine.release(payment, row)
+            await engine.leases.release(payment, row)
             return
-        gateway = engine.registry.find(operation.gateway)
-        found: Lookup = LookupFailed(reason="gateway_not_registered")
-        if gateway is not None:
-            found = await engine.ask(gateway, engine.call_for(payment, operation))
+        found = await engine.calls.ask(payment, operation)
         outcome = found.outcome if isinstance(found, Found) else None
         if isinstance(outcome, Approved):
             await self._driver.found(payment, row, Known(outcome, Evidence.LOOKUP), self._deadline())
         elif isinstance(found, NotFound) or isinstance(outcome, Declined | NotSent):
-            await engine.release(payment, row)
+            await engine.leases.release(payment, row)
         elif isinstance(outcome, RequiresAction) and ACTION_EXPIRED in (
             operation.code,
             parent and parent.code,
         ):
             # Still open at the gateway, and may stay so for ever: a day of looks, and then its webhooks.
             if self._age_s(operation) < engine.settings.review_after_s:
-                await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
+                await engine.leases.hand_over(payment, row, _REVIEWED_INTERVAL_S)
             else:
-                await engine.release(payment, row)
+                await engine.leases.release(payment, row)
         elif self._age_s(operation) < engine.settings.review_after_s + engine.settings.watch_after_s:
-            await engine.hand_over(payment, row, engine.settings.watch_after_s)
+            await engine.leases.hand_over(payment, row, engine.settings.watch_after_s)
         else:
             payment = await self._review(
                 payment, operation, row, "failed, and the gateway does not say that it had no effect"
             )
             if payment.review is None:
-                await engine.hand_over(payment, row, engine.settings.watch_after_s)
+                await engine.leases.hand_over(payment, row, engine.settings.watch_after_s)
             else:
-                await engine.release(payment, row)
+                await engine.leases.release(payment, row)
 
     async def _payer_is_late(self, payment: Payment, operation: Operation, row: InFlight) -> None:
         """The payer's time is up: they may have acted without coming back; otherwise cancel at the gateway."""
         engine = self._engine
         gateway = engine.registry.find(operation.gateway)
-        found: Lookup = LookupFailed(reason="gateway_not_registered")
-        if gateway is not None:
-            found = await engine.ask(gateway, engine.call_for(payment, operation))
-            if isinstance(found, Found) and is_evidence(found.outcome):
-                known = Known(found.outcome, Evidence.LOOKUP)
-                payment = await self._driver.found(payment, row, known, self._deadline())
+        found = await engine.calls.ask(payment, operation)
+        if isinstance(found, Found) and is_evidence(found.outcome):
+            known = Known(found.outcome, Evidence.LOOKUP)
+            payment = await self._driver.found(payment, row, known, self._deadline())
         waiting = payment.operation(operation.id)
         if waiting is None or waiting.status is not OperationStatus.REQUIRES_ACTION:
             return
@@ -357,7 +350,7 @@ class RecoveryWorker:
         elif payment.state is PaymentState.REQUIRES_ACTION:
             await self._cancel(payment, row)
         else:
-            await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
+            await engine.leases.hand_over(payment, row, _REVIEWED_INTERVAL_S)
 
     async def _let_go(self, payment: Payment, row: InFlight, found: Lookup) -> None:
         """Ends what nobody can cancel, if the gateway says that nothing was taken; a payer who acts later gets it back."""
@@ -366,11 +359,11 @@ class RecoveryWorker:
             operation = payment.operation(row.operation_id) or payment.operations[0]
             waited_s = self._age_s(operation) - engine.settings.action_timeout_s
             if waited_s < engine.settings.review_after_s:
-                await engine.hand_over(payment, row, engine.settings.lease_s)
+                await engine.leases.hand_over(payment, row, engine.settings.lease_s)
                 return
             reason = f"the payer is late, and the gateway does not say what was taken: {found.reason}"
             payment = await self._review(payment, operation, row, reason)
-            await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
+            await engine.leases.hand_over(payment, row, _REVIEWED_INTERVAL_S)
             return
         late = Declined(
             category=DeclineCategory.HARD, code=ACTION_EXPIRED, message="The payer did not act in time."
@@ -383,13 +376,13 @@ class RecoveryWorker:
             await self._cancel(payment, row)
         elif settled_state(payment) is PaymentState.AUTHORIZED:
             # A person looks, or the bank disputes; it is released when that is over.
-            await self._engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
+            await self._engine.leases.hand_over(payment, row, _REVIEWED_INTERVAL_S)
         else:
-            await self._engine.release(payment, row)
+            await self._engine.leases.release(payment, row)
 
     async def _cancel(self, payment: Payment, row: InFlight) -> None:
         engine = self._engine
-        operation_id = engine.new_operation_id()
+        operation_id = engine.journal.new_operation_id()
         voids = [op for op in payment.operations if op.kind is OperationKind.VOID and op.reason == "expired"]
         refused = sum(1 for op in voids if op.status is OperationStatus.DECLINED)
         gateway = engine.registry.find(row.gateway)
@@ -403,16 +396,16 @@ class RecoveryWorker:
             operation = payment.operation(row.operation_id) or payment.operations[0]
             reason = f"cannot be released: {'the gateway has no void' if cannot else voids[-1].code}"
             payment = await self._review(payment, operation, row, reason)
-            await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
+            await engine.leases.hand_over(payment, row, _REVIEWED_INTERVAL_S)
             return
         draft = engine.journal.draft(payment)
         try:
             draft.apply(cmd.StartVoid(operation_id=operation_id, reason="expired"))
         except OperationInDoubt:
             # A capture or confirmation is under way; look again when it has ended.
-            await engine.hand_over(payment, row, self._until_it_ended_s(row))
+            await engine.leases.hand_over(payment, row, self._until_it_ended_s(row))
             return
-        void_row = engine.new_row(draft.current, operation_id, row.gateway)
+        void_row = engine.rows.new(draft.current, operation_id, row.gateway)
         later = engine.ports.clock.now_us() + int(_REVIEWED_INTERVAL_S * 1_000_000)
         guard = Guard(
             operation_id=row.operation_id, fence=row.fence, keep=replace(row, due_at_us=later, owner="")
@@ -424,19 +417,18 @@ class RecoveryWorker:
         """Whether the PSP says that it gave the authorisation back, by itself or by hand: that ends the payment."""
         engine = self._engine
         held = payment.winner
-        gateway = engine.registry.find(row.gateway)
-        if held is None or gateway is None or payment.state is not PaymentState.AUTHORIZED:
+        if held is None or payment.state is not PaymentState.AUTHORIZED:
             return False
-        found = await engine.ask(gateway, engine.call_for(payment, held))
+        found = await engine.calls.ask(payment, held)
         outcome = found.outcome if isinstance(found, Found) else None
         if isinstance(outcome, Declined) and outcome.code in RELEASED:
             draft = engine.journal.draft(payment)
-            void_id = engine.new_operation_id()
+            void_id = engine.journal.new_operation_id()
             try:
                 draft.apply(cmd.StartVoid(operation_id=void_id, reason="expired"))
             except OperationInDoubt:
                 # As in `_cancel`: a capture is under way, and its own evidence comes first.
-                await engine.hand_over(payment, row, self._until_it_ended_s(row))
+                await engine.leases.hand_over(payment, row, self._until_it_ended_s(row))
                 return True
             gone = Approved(
                 reference=outcome.reference or held.reference or "",
@@ -458,7 +450,7 @@ class RecoveryWorker:
         expired_us = payment.expires_at_us or held.started_at_us + int(ttl_s * 1_000_000)
         if engine.ports.clock.now_us() - expired_us >= engine.settings.review_after_s * 1_000_000:
             return False
-        await engine.hand_over(payment, row, _REVIEWED_INTERVAL_S)
+        await engine.leases.hand_over(payment, row, _REVIEWED_INTERVAL_S)
         return True
 
     def _until_it_ended_s(self, row: InFlight) -> float:
@@ -475,7 +467,3 @@ def _standing(payment: Payment, operation: Operation) -> tuple[PaymentState, Ope
     """What a person is asked about: while it stays, so does the question."""
     now = payment.operation(operation.id)
     return payment.state, now.status if now is not None else None
-
-
-def _nothing_new(operation: Operation, known: Known) -> bool:
-    return isinstance(known.outcome, Pending) and operation.status is OperationStatus.PENDING
