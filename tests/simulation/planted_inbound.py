@@ -68,8 +68,7 @@ INBOUND_BUGS: dict[str, Planted] = {
                 "if isinstance(outcome, Approved) and await self._is_old_news(payment, operation, event):",
                 "if operation.attempt and isinstance(outcome, Approved):\n"
                 "        known = Known(Declined(category='soft', code='late'), Evidence.WEBHOOK)\n"
-                "        deadline = Deadline(engine.ports.clock, 5.0)\n"
-                "        await self._driver.found(payment, unleased(payment, operation), known, deadline)\n"
+                "        await self._driver.found(payment, unleased(payment, operation), known)\n"
                 "    if isinstance(outcome, Approved) and await self._is_old_news(payment, operation, event):",
             ),
         ),

@@ -107,17 +107,12 @@ class Driver:
             payment = await self.drive(await engine.journal.load(payment.id), reversal, deadline)
         return payment
 
-    async def found(
-        self,
-        payment: Payment,
-        row: InFlight,
-        known: Known,
-        deadline: Deadline,
-    ) -> Payment:
+    async def found(self, payment: Payment, row: InFlight, known: Known) -> Payment:
         """Records evidence that turned up outside a call, and drives what it starts: a reversal."""
         if not isinstance(known.outcome, Approved | Declined | RequiresAction | NotSent):
             return payment
         engine = self._engine
+        deadline = Deadline(self._clock, engine.settings.answer_timeout_s)
         row = await self._concluding(payment, row, known.outcome)
         served = is_served(row, self._clock.steady_us(), engine.settings.lease_s)
         recorded = await engine.recorder.record(payment, row, known.outcome, known.evidence, served=served)

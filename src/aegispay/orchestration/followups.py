@@ -25,7 +25,6 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.ids import check_payment_id
 from aegispay.domain.money import Money
 from aegispay.domain.payment import Operation, OperationStatus, Payment
-from aegispay.gateways.registry import GatewayRegistry
 from aegispay.orchestration.answers import Answers
 from aegispay.orchestration.driver import Driver
 from aegispay.orchestration.engine import Engine
@@ -53,11 +52,10 @@ class FollowUp(NamedTuple):
 class FollowUps:
     """Begins and drives follow-up operations for callers."""
 
-    def __init__(self, engine: Engine, driver: Driver, answers: Answers, registry: GatewayRegistry):
+    def __init__(self, engine: Engine, driver: Driver, answers: Answers):
         self._engine = engine
         self._driver = driver
         self._answers = answers
-        self._registry = registry
         # Within one process, intents on one payment queue up here instead of colliding at the store.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -152,7 +150,7 @@ class FollowUps:
 
     def _check_able(self, payment: Payment, operation: Operation) -> None:
         """Raises `UnsupportedOperation` for what the gateway cannot do, before anything is written or sent."""
-        gateway = self._registry.get(operation.gateway)
+        gateway = self._engine.registry.get(operation.gateway)
         caps = gateway.capabilities
         kind = operation.kind
         if kind is OperationKind.CAPTURE:

@@ -44,7 +44,6 @@ from aegispay.orchestration.reviews import Reviews, check_reason
 from aegispay.orchestration.rows import unleased
 from aegispay.orchestration.settings import AFTER_DOUBT, Settings
 from aegispay.ports import Ports
-from aegispay.resilience.deadline import Deadline
 from aegispay.routing.router import Router
 from aegispay.storage.store import Claim, ClaimTaken, InFlight, Purpose, Store
 
@@ -72,9 +71,9 @@ class Orchestrator:
         self.flights = Flights(ports.clock, settings.in_progress_max, settings.answers_cached_max)
         self._registry = registry
         self.answers = Answers(self.engine, self.flights)
-        self.inbound = Inbound(self.engine, self.driver, registry)
+        self.inbound = Inbound(self.engine, self.driver)
         self._reviews = Reviews(self.engine)
-        self._follow_ups = FollowUps(self.engine, self.driver, self.answers, registry)
+        self._follow_ups = FollowUps(self.engine, self.driver, self.answers)
         self.running = False
 
     # --- a new payment ------------------------------------------------------------------------------------
@@ -279,8 +278,7 @@ class Orchestrator:
         if known is None or not (isinstance(known.outcome, Approved) or self._may_conclude(operation, row)):
             return payment
         try:
-            deadline = Deadline(self.ports.clock, self.settings.answer_timeout_s)
-            return await self.driver.found(payment, row, known, deadline)
+            return await self.driver.found(payment, row, known)
         except StaleFence:
             return await self.engine.journal.load(payment.id)
 

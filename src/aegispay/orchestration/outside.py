@@ -17,7 +17,6 @@ from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent
 from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Found, NotFound
-from aegispay.gateways.registry import GatewayRegistry
 from aegispay.gateways.webhooks import DisputeNews, GatewayEvent
 from aegispay.orchestration.engine import Engine
 from aegispay.orchestration.known import Known, is_evidence
@@ -34,9 +33,8 @@ class NotYet(Exception):
 class Outside:
     """Takes into our books what was done without us."""
 
-    def __init__(self, engine: Engine, registry: GatewayRegistry):
+    def __init__(self, engine: Engine):
         self._engine = engine
-        self._registry = registry
 
     async def operation(self, payment: Payment, event: GatewayEvent, gateway: str) -> None:
         """News of an operation that we did not ask for."""
@@ -110,7 +108,7 @@ class Outside:
         decisive = attempt is payment.winner and payment.state is PaymentState.AUTHORIZED
         doubted = decisive or (unwanted and (event.forgeable or event.must_look_up))
         if attempt is not None and doubted and not payment.unfinished:
-            gateway = self._registry.find(attempt.gateway)
+            gateway = self._engine.registry.find(attempt.gateway)
             looked = await self.look(payment, attempt)
             if looked is None and gateway is not None and not gateway.capabilities.lookup_by_reference:
                 reason = f"external_void_unconfirmed: {reference}"

@@ -204,7 +204,7 @@ class RecoveryWorker:
                 recorded = await engine.recorder.record(payment, row, known.outcome, known.evidence)
                 payment, row = recorded.payment, recorded.row or row
             else:
-                payment = await self._driver.found(payment, row, known, self._deadline())
+                payment = await self._driver.found(payment, row, known)
             after = payment.operation(operation.id)
             if after is not None and (
                 not after.unfinished or after.status is OperationStatus.REQUIRES_ACTION
@@ -311,7 +311,7 @@ class RecoveryWorker:
         found = await engine.calls.ask(payment, operation)
         outcome = found.outcome if isinstance(found, Found) else None
         if isinstance(outcome, Approved):
-            await self._driver.found(payment, row, Known(outcome, Evidence.LOOKUP), self._deadline())
+            await self._driver.found(payment, row, Known(outcome, Evidence.LOOKUP))
         elif isinstance(found, NotFound) or isinstance(outcome, Declined | NotSent):
             await engine.leases.release(payment, row)
         elif isinstance(outcome, RequiresAction) and ACTION_EXPIRED in (
@@ -341,7 +341,7 @@ class RecoveryWorker:
         found = await engine.calls.ask(payment, operation)
         if isinstance(found, Found) and is_evidence(found.outcome):
             known = Known(found.outcome, Evidence.LOOKUP)
-            payment = await self._driver.found(payment, row, known, self._deadline())
+            payment = await self._driver.found(payment, row, known)
         waiting = payment.operation(operation.id)
         if waiting is None or waiting.status is not OperationStatus.REQUIRES_ACTION:
             return
@@ -368,7 +368,7 @@ class RecoveryWorker:
         late = Declined(
             category=DeclineCategory.HARD, code=ACTION_EXPIRED, message="The payer did not act in time."
         )
-        await self._driver.found(payment, row, Known(late, Evidence.LOOKUP), self._deadline())
+        await self._driver.found(payment, row, Known(late, Evidence.LOOKUP))
 
     async def _expire(self, payment: Payment, row: InFlight) -> None:
         """The authorisation has lapsed: release what was not captured."""

@@ -11,7 +11,6 @@ from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.orchestration.known import Known
 from aegispay.orchestration.rows import unleased
 from aegispay.reconciliation.report import RECORDED, Finding, RecordDone, RecordRefund
-from aegispay.resilience.deadline import Deadline
 
 _DECIDE_TRIES_MAX = 50
 
@@ -51,8 +50,7 @@ class Recorder:
         known = Known(
             Approved(reference=action.reference, amount_minor=action.amount_minor), Evidence.SETTLEMENT
         )
-        deadline = Deadline(engine.ports.clock, engine.settings.answer_timeout_s)
-        await self._driver.found(payment, row or unleased(payment, operation), known, deadline)
+        await self._driver.found(payment, row or unleased(payment, operation), known)
         payment = await engine.journal.load(payment_id)
         if payment.review is not None:
             return f"a person must look: {payment.review}"
