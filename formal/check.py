@@ -52,8 +52,8 @@ RULES = (
         "evidence.EvidenceSearch._may_resend",
     ),
     Rule("NOT_SENT_RESEND_IS_EVIDENCE", "an unsent resend proves nothing", "known.is_evidence"),
-    Rule("CRASH_MEANS_NOT_SENT", "a dead owner leaves doubt", "recovery.RecoveryWorker._resolve"),
-    Rule("FAILED_BY_TIMER", "no timer ends a doubt as failed", "recovery.RecoveryWorker._resolve"),
+    Rule("CRASH_MEANS_NOT_SENT", "a dead owner leaves doubt", "open_calls.OpenCalls.resolve"),
+    Rule("FAILED_BY_TIMER", "no timer ends a doubt as failed", "open_calls.OpenCalls.resolve"),
     Rule("NO_TAKEOVER", "what nobody finishes is taken over", "recovery.RecoveryWorker, lease_due"),
 )
 BREAKS_LIVENESS = {"NO_TAKEOVER"}

@@ -15,7 +15,7 @@ from aegispay.domain.money import Money
 from aegispay.domain.payment import OperationStatus
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import GatewayCall, Lookup, LookupFailed, NotFound
-from aegispay.orchestration.recovery import RecoveryReport
+from aegispay.orchestration.recovery_report import RecoveryReport
 from aegispay.storage.store import Purpose
 from aegispay.testing.instant_gateway import InstantGateway, hang, reply_lost
 from tests.orchestration.harness import DAY_S, SETTINGS, World

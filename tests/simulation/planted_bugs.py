@@ -214,7 +214,7 @@ BUGS: dict[str, Planted] = {
         "an operation whose owner died counts as not sent",
         (
             Mutation(
-                WORKER + "_resolve",
+                "orchestration.open_calls:OpenCalls.resolve",
                 'InDoubt(reason="owner_gone")',
                 "NotSent(reason='owner_gone')",
             ),
@@ -390,7 +390,7 @@ BUGS: dict[str, Planted] = {
         "what nobody captures is held for ever",
         (
             Mutation(
-                WORKER + "_expire",
+                "orchestration.lapses:Lapses.expire",
                 "await self._cancel(payment, row)",
                 "await self._engine.release(payment, row)",
             ),
