@@ -60,7 +60,7 @@ class Lapses:
                 await engine.leases.hand_over(payment, row, engine.settings.lease_s)
                 return
             reason = f"the payer is late, and the gateway does not say what was taken: {found.reason}"
-            payment = await self._questions.ask(payment, operation, row, reason)
+            payment = await self._questions.ask_a_person(payment, operation, row, reason)
             await engine.leases.hand_over(payment, row, REVIEWED_INTERVAL_S)
             return
         late = Declined(
@@ -93,7 +93,7 @@ class Lapses:
         if stuck:
             operation = payment.operation(row.operation_id) or payment.operations[0]
             reason = f"cannot be released: {'the gateway has no void' if cannot else voids[-1].code}"
-            payment = await self._questions.ask(payment, operation, row, reason)
+            payment = await self._questions.ask_a_person(payment, operation, row, reason)
             await engine.leases.hand_over(payment, row, REVIEWED_INTERVAL_S)
             return
         draft = engine.journal.draft(payment)

@@ -76,7 +76,7 @@ class OpenCalls:
             quiet_s = engine.evidence.quiet_left_s(operation, row)
         reason = self._overdue(operation, row)
         if reason is not None and payment.review is None:
-            payment = await self._questions.ask(payment, operation, row, reason)
+            payment = await self._questions.ask_a_person(payment, operation, row, reason)
             now = payment.operation(operation.id)
             if now is None or not now.unfinished:
                 # Evidence came while we asked the gateway.
@@ -120,7 +120,9 @@ class OpenCalls:
         engine = self._engine
         review_after_s = engine.settings.review_after_s
         if self._questions.age_s(operation) >= review_after_s and payment.review is None:
-            payment = await self._questions.ask(payment, operation, row, f"not sent for {review_after_s:g} s")
+            payment = await self._questions.ask_a_person(
+                payment, operation, row, f"not sent for {review_after_s:g} s"
+            )
             report.reviews += payment.review is not None
         row = await engine.leases.about_to_send(payment, row)
         payment = await self._driver.drive(

@@ -25,7 +25,9 @@ class Questions:
         """No more than its true age, whatever was done to the clock: nobody is asked too early."""
         return (self._clock.earliest_us() - operation.started_at_us) / 1_000_000
 
-    async def ask(self, payment: Payment, operation: Operation, row: InFlight, reason: str) -> Payment:
+    async def ask_a_person(
+        self, payment: Payment, operation: Operation, row: InFlight, reason: str
+    ) -> Payment:
         """Asks a person, unless what called for it has changed meanwhile: then the payment comes back as it is now."""
         called_for = _standing(payment, operation)
         while True:

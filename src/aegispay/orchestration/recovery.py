@@ -114,7 +114,9 @@ class RecoveryWorker:
             if held is None or held.fence != row.fence or operation is None:
                 return
             if self._questions.age_s(operation) >= engine.settings.review_after_s and payment.review is None:
-                payment = await self._questions.ask(payment, operation, held, "recovery fails, see the log")
+                payment = await self._questions.ask_a_person(
+                    payment, operation, held, "recovery fails, see the log"
+                )
             await engine.leases.hand_over(
                 payment, held, engine.settings.recovery_retry.delay_s(row.tries, engine.ports.random)
             )

@@ -49,7 +49,7 @@ class Watches:
         ):
             await engine.leases.hand_over(payment, row, engine.settings.watch_after_s)
         else:
-            payment = await self._questions.ask(
+            payment = await self._questions.ask_a_person(
                 payment, operation, row, "failed, and the gateway does not say that it had no effect"
             )
             if payment.review is None:
