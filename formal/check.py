@@ -33,21 +33,27 @@ class Rule(NamedTuple):
 RULES = (
     Rule("NO_CLAIM", "one payment per idempotency key", "orchestrator.Orchestrator._create, Claim"),
     Rule("NO_INTENT", "the intent is committed before the call", "orchestrator.Orchestrator._create"),
-    Rule("NO_FENCE", "a write under an old fence is refused", "engine.Engine.record, sqlite_writer.refusal"),
-    Rule("LEASE_IGNORED", "nothing is sent after the lease has run out", "engine.Engine.send, covers_call"),
+    Rule(
+        "NO_FENCE", "a write under an old fence is refused", "recorder.Recorder.record, sqlite_writer.refusal"
+    ),
+    Rule(
+        "LEASE_IGNORED", "nothing is sent after the lease has run out", "calls.Calls.send, Leases.covers_call"
+    ),
     Rule(
         "FAILOVER_IN_DOUBT", "the next gateway only on evidence", "decide._start_attempt, record.may_try_next"
     ),
-    Rule("NO_QUIET", "absence is believed after the quiet period only", "engine.Engine.look"),
+    Rule("NO_QUIET", "absence is believed after the quiet period only", "evidence.EvidenceSearch.look"),
     Rule("QUIET_FROM_RECORD", "it counts from a dead owner's lease end", "sqlite_writer._last_send_us"),
+    Rule("KEY_CHANGES", "a resend has the key of the first send", "decide.gateway_key, calls.Calls.call_for"),
+    Rule("KEY_EXPIRY_IGNORED", "no resend after the key's life", "evidence.EvidenceSearch._may_resend"),
     Rule(
-        "KEY_CHANGES", "a resend has the key of the first send", "decide.gateway_key, engine.Engine.call_for"
+        "RESEND_WITHOUT_KEYS",
+        "no resend where the gateway does not replay",
+        "evidence.EvidenceSearch._may_resend",
     ),
-    Rule("KEY_EXPIRY_IGNORED", "no resend after the key's life", "engine.Engine.seek"),
-    Rule("RESEND_WITHOUT_KEYS", "no resend where the gateway does not replay", "engine.Engine.seek"),
-    Rule("NOT_SENT_RESEND_IS_EVIDENCE", "an unsent resend proves nothing", "engine._is_evidence"),
-    Rule("CRASH_MEANS_NOT_SENT", "a dead owner leaves doubt", "recovery.RecoveryWorker._resolve"),
-    Rule("FAILED_BY_TIMER", "no timer ends a doubt as failed", "recovery.RecoveryWorker._resolve"),
+    Rule("NOT_SENT_RESEND_IS_EVIDENCE", "an unsent resend proves nothing", "known.is_evidence"),
+    Rule("CRASH_MEANS_NOT_SENT", "a dead owner leaves doubt", "open_calls.OpenCalls.resolve"),
+    Rule("FAILED_BY_TIMER", "no timer ends a doubt as failed", "open_calls.OpenCalls.resolve"),
     Rule("NO_TAKEOVER", "what nobody finishes is taken over", "recovery.RecoveryWorker, lease_due"),
 )
 BREAKS_LIVENESS = {"NO_TAKEOVER"}

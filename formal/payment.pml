@@ -101,7 +101,7 @@ bool never_reached = true;
 #define timed(op)      ((gives[op] & HAS_LOOK) != 0) /* a look-up is all that ever asks for these timers */
 #define least(a, b)    ((a) < (b) -> (a) : (b))
 
-/* Engine.covers_call: the worker's copy of the due time is the row's, and long past once another has taken over. */
+/* Leases.covers_call: the worker's copy of the due time is the row's, and long past once another has taken over. */
 #ifdef LEASE_IGNORED
 #define covered(w) true
 #else
@@ -179,7 +179,7 @@ inline begin_next(w) {
 }
 
 inline record(w) {
-  /* Engine.record, decide: the outcome of `op`, under the fence. */
+  /* Recorder.record, decide: the outcome of `op`, under the fence. */
   if
   :: !may_write(w) -> reached(REFUSED); rest(w)
   :: may_write(w) && !unfinished(op) -> rest(w)
@@ -247,7 +247,7 @@ end:
 #endif
      }
 
-  /* Engine.send, Driver._send */
+  /* Calls.send, Driver._send */
   :: atomic { at[me] == SEND && covered(me) && (room(op) || !calm) -> leave(me, op, false); at[me] = WAIT }
   :: atomic { at[me] == SEND && !covered(me) -> outcome = DOUBT; sent[me] = 0; at[me] = RECORD }
 
@@ -274,7 +274,7 @@ end:
 
   :: atomic { at[me] == RECORD -> record(me) }
 
-  /* Engine.renew: refused where the fence was raised. */
+  /* Leases.renew: refused where the fence was raised. */
   :: atomic { at[me] == RENEW ->
        if
        :: fenced[me] && row != 0 -> lease = LEASE; overdue = 0; at[me] = SEEK
@@ -282,7 +282,7 @@ end:
        fi }
   :: atomic { at[me] == RENEW && !calm -> at[me] = GIVE }
 
-  /* Engine.seek: a resend under the stable key, while the key lives and the lease runs; or a look-up. */
+  /* EvidenceSearch.seek: a resend under the stable key, while the key lives and the lease runs; or a look-up. */
   :: atomic { at[me] == SEEK && replays(op) && key_lives(op) && covered(me) && (room(op) || !calm) ->
        again = true;
 #ifdef KEY_CHANGES
@@ -293,7 +293,7 @@ end:
        at[me] = WAIT }
   :: atomic { at[me] == SEEK && ((gives[op] & HAS_LOOK) || !(replays(op) && key_lives(op) && covered(me))) -> at[me] = LOOK }
 
-  /* Engine.look. What was seen is recorded in a later step: it may be stale by then. */
+  /* EvidenceSearch.look. What was seen is recorded in a later step: it may be stale by then. */
   :: atomic { at[me] == LOOK ->
        if
        :: (gives[op] & HAS_LOOK) && live[op] > 0 -> reached(BY_LOOK_UP); outcome = APPROVED; at[me] = RECORD

@@ -21,7 +21,8 @@ from aegispay.gateways.registry import GatewayRegistry
 from aegispay.orchestration.hooks import Hooks
 from aegispay.orchestration.kept_notices import KeptNotice, kept_notices
 from aegispay.orchestration.orchestrator import Orchestrator
-from aegispay.orchestration.recovery import RecoveryReport, RecoveryWorker
+from aegispay.orchestration.recovery import RecoveryWorker
+from aegispay.orchestration.recovery_report import RecoveryReport
 from aegispay.orchestration.requests import DEFAULT_MERCHANT, checked_request
 from aegispay.orchestration.results import Result
 from aegispay.orchestration.settings import Settings

@@ -553,7 +553,7 @@ def ask(shop: Shop, payment: str, *commands: cmd.Command) -> None:
         async with AegisPay([InstantGateway("booked")], store=f"sqlite:///{shop.folder}/pay.db") as pay:
             engine = pay._orchestrator.engine
             for command in commands:
-                draft = engine.journal.draft(await engine.load(payment))
+                draft = engine.journal.draft(await engine.journal.load(payment))
                 draft.apply(command)
                 await engine.journal.commit(draft)
 

@@ -20,9 +20,8 @@ from aegispay import AegisPay, Money, PaymentState, Settings
 from aegispay.cli import main
 from aegispay.domain.outcomes import Evidence, NotSent
 from aegispay.domain.payment import Payment
-from aegispay.orchestration.engine import Known
+from aegispay.orchestration.known import Known
 from aegispay.reconciliation.layouts import LAYOUTS
-from aegispay.resilience.deadline import Deadline
 from aegispay.resilience.retry import RetryPolicy
 from aegispay.sandbox.bank import Movement, MovementKind
 from aegispay.sandbox.faults import FaultKind
@@ -457,7 +456,7 @@ def test_a_charge_that_we_held_for_not_done_is_recorded_and_given_back(world: Wo
         row = await pay.store.find_in_flight(payment.operations[0].id)
         assert row is not None
         known = Known(NotSent(reason="not_found"), Evidence.PERSON)
-        await pay._orchestrator.driver.found(payment, row, known, Deadline(pay.ports.clock, 5.0))
+        await pay._orchestrator.driver.found(payment, row, known)
 
     world.with_pay(give_up)
     assert world.state(payment_id) is PaymentState.FAILED

@@ -26,7 +26,8 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Approved, DeclineCategory, Declined, InDoubt, NotSent, Outcome
 from aegispay.gateways.gateway import Gateway, GatewayCall
 from aegispay.gateways.stripe.webhooks import StripeWebhooks
-from aegispay.orchestration.engine import Engine
+from aegispay.orchestration.calls import Calls
+from aegispay.orchestration.evidence import EvidenceSearch
 from aegispay.orchestration.inbound import Inbound
 from aegispay.sandbox.adapters import FIVE
 
@@ -81,17 +82,17 @@ def test_every_promise_is_kept_and_the_only_output_is_one_json_object(tmp_path: 
 
 # --- bugs that it must find out ------------------------------------------------------------------------------
 
-Perform = Callable[[Engine, Gateway, GatewayCall], Any]
-_perform: Perform = Engine._perform
+Perform = Callable[..., Any]
+_perform: Perform = Calls._perform
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[GatewayCall, Outcome], Outcome]) -> None:
     """The engine misunderstands the gateways' answers."""
 
-    async def perform(engine: Engine, gateway: Gateway, call: GatewayCall) -> Outcome:
-        return spoil(call, await _perform(engine, gateway, call))
+    async def perform(calls: Calls, gateway: Gateway, call: GatewayCall, *, again: bool = False) -> Outcome:
+        return spoil(call, await _perform(calls, gateway, call, again=again))
 
-    monkeypatch.setattr(Engine, "_perform", perform)
+    monkeypatch.setattr(Calls, "_perform", perform)
 
 
 def no_webhooks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,14 +121,14 @@ def test_failover_on_a_timeout_is_found_out_as_charged_twice(
 def test_a_key_that_changes_with_each_send_is_found_out_as_charged_twice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call_for = Engine.call_for
+    call_for = Calls.call_for
     sends = iter(range(1_000_000))
 
-    def changing(self: Engine, *args: Any) -> GatewayCall:
+    def changing(self: Calls, *args: Any) -> GatewayCall:
         call = call_for(self, *args)
         return msgspec.structs.replace(call, gateway_key=f"{call.gateway_key}_{next(sends)}")
 
-    monkeypatch.setattr(Engine, "call_for", changing)
+    monkeypatch.setattr(Calls, "call_for", changing)
     monkeypatch.setattr(runner, "SCENARIOS", DOUBTFUL[:1])
     status, found = demo(capsys)
     assert status == 1
@@ -172,10 +173,10 @@ def test_a_success_that_no_bank_knows_of_is_found_out(
 def test_a_recovery_that_finds_no_evidence_is_found_out_as_doubt_that_is_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def blind(_: Engine, __: Any, ___: Any, row: Any, ____: int) -> Any:
+    async def blind(_: EvidenceSearch, __: Any, ___: Any, row: Any, ____: int) -> Any:
         return None, row
 
-    monkeypatch.setattr(Engine, "seek", blind)
+    monkeypatch.setattr(EvidenceSearch, "seek", blind)
     monkeypatch.setattr(runner, "SCENARIOS", ())
     monkeypatch.setattr(runner, "DRAIN_TIMEOUT_S", 0.5)
     monkeypatch.setattr(runner, "SETTINGS", msgspec.structs.replace(runner.SETTINGS, answer_timeout_s=0.5))

@@ -205,9 +205,11 @@ async def test_only_a_gateway_whose_silence_is_evidence_makes_us_wait_for_its_qu
         operation = payment.operations[0]
         row = await pay.store.find_in_flight(operation.id)
         assert row is not None
-        assert pay._orchestrator.engine.quiet_left_s(operation, row) == pytest.approx(waits_s, abs=0.1)
+        assert pay._orchestrator.engine.evidence.quiet_left_s(operation, row) == pytest.approx(
+            waits_s, abs=0.1
+        )
         await world.clock.sleep(61)
-        assert pay._orchestrator.engine.quiet_left_s(operation, row) == 0.0
+        assert pay._orchestrator.engine.evidence.quiet_left_s(operation, row) == 0.0
 
 
 async def test_a_refund_or_capture_of_nothing_is_refused(make_world: Make) -> None:

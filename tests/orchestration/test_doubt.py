@@ -489,11 +489,11 @@ async def test_what_recovery_itself_cannot_handle_backs_off_and_a_person_is_aske
         calls += 1
         raise RuntimeError("4242424242424242 must not be logged")
 
-    seek, pay._orchestrator.engine.seek = pay._orchestrator.engine.seek, broken  # type: ignore[assignment]
+    seek, pay._orchestrator.engine.evidence.seek = pay._orchestrator.engine.evidence.seek, broken  # type: ignore[assignment]
     await world.recover(pay, for_s=26 * 3600)
     assert (await pay.list())[0].state is PaymentState.NEEDS_REVIEW
     assert calls < 400
-    pay._orchestrator.engine.seek = seek  # type: ignore[method-assign]
+    pay._orchestrator.engine.evidence.seek = seek  # type: ignore[method-assign]
     world.gateways[0].faults.clear()
     await world.recover(pay, for_s=30 * 3600)
     assert (await world.check_books(pay))[0].state is PaymentState.FAILED

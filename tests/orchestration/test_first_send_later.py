@@ -16,7 +16,7 @@ from aegispay.domain.outcomes import NotSent, Outcome
 from aegispay.domain.payment import OperationStatus
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import GatewayCall, Lookup, LookupFailed
-from aegispay.orchestration.engine import NEVER_SENT
+from aegispay.orchestration.rows import NEVER_SENT
 from aegispay.orchestration.settings import DoubtPolicy
 from aegispay.storage.store import InFlight
 from aegispay.testing.instant_gateway import InstantGateway, reply_lost

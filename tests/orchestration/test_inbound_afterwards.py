@@ -83,7 +83,7 @@ def adyen(
 
 async def close_review(pay: AegisPay, payment_id: str) -> Payment:
     engine = pay._orchestrator.engine
-    draft = engine.journal.draft(await engine.load(payment_id))
+    draft = engine.journal.draft(await engine.journal.load(payment_id))
     draft.apply(cmd.CloseReview(reason="seen"))
     return await engine.journal.commit(draft)
 

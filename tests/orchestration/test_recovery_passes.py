@@ -15,7 +15,7 @@ from aegispay.domain.money import Money
 from aegispay.domain.payment import OperationStatus
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import GatewayCall, Lookup, LookupFailed, NotFound
-from aegispay.orchestration.recovery import RecoveryReport
+from aegispay.orchestration.recovery_report import RecoveryReport
 from aegispay.storage.store import Purpose
 from aegispay.testing.instant_gateway import InstantGateway, hang, reply_lost
 from tests.orchestration.harness import DAY_S, SETTINGS, World
@@ -147,7 +147,7 @@ async def test_recovery_of_a_payment_that_is_gone_is_a_failure_and_not_a_crash(m
     world = make_world(InstantGateway("alpha", LOOKUP_ONLY))
     pay = await world.instance()
     with pytest.raises(PaymentNotFound, match="there is no payment pay_gone"):
-        await pay._orchestrator.engine.load("pay_gone")
+        await pay._orchestrator.engine.journal.load("pay_gone")
 
 
 class Passes:

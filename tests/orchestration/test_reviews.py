@@ -201,7 +201,7 @@ async def test_a_payment_that_changed_in_something_else_is_asked_about_all_the_s
 
     async def reviewed_elsewhere() -> None:
         engine = pay._orchestrator.engine
-        draft = engine.journal.draft(await engine.load(payment.id))
+        draft = engine.journal.draft(await engine.journal.load(payment.id))
         draft.apply(cmd.RequestReview(reason="somebody wonders"))
         draft.apply(cmd.CloseReview(reason="and is told"))
         await engine.journal.commit(draft)
@@ -256,7 +256,7 @@ async def test_an_operation_still_in_doubt_stays_in_flight_when_the_payment_chan
 
     async def disputed() -> None:
         engine = pay._orchestrator.engine
-        draft = engine.journal.draft(await engine.load(paid.id))
+        draft = engine.journal.draft(await engine.journal.load(paid.id))
         draft.apply(cmd.OpenDispute(reference="dp_1", amount_minor=1_00, attempt_id=paid.operations[0].id))
         await engine.journal.commit(draft)
 
@@ -410,7 +410,7 @@ async def test_a_review_that_began_meanwhile_for_another_reason_is_not_closed_un
         monkeypatch.undo()
         await other.close_review(payment_id, reason="ben: seen")
         engine = other._orchestrator.engine
-        draft = engine.journal.draft(await engine.load(payment_id))
+        draft = engine.journal.draft(await engine.journal.load(payment_id))
         draft.apply(cmd.RequestReview(reason="fraud?"))
         await engine.journal.commit(draft)
         await commit(write)

@@ -119,7 +119,7 @@ async def test_recovery_that_cannot_work_backs_off_and_tells_a_person_in_the_end
         tries += 1
         raise RuntimeError("a mistake in here")
 
-    pay._orchestrator.engine.seek = broken  # type: ignore[method-assign]
+    pay._orchestrator.engine.evidence.seek = broken  # type: ignore[method-assign]
     await world.recover(pay, for_s=3_600)
     assert 5 < tries < 60
     assert (await pay.get(asked.payment_id)).review is None

@@ -189,7 +189,7 @@ async def test_a_payer_who_acted_without_coming_back_is_found_when_the_time_is_u
     pay = await world.instance()
     asked = await pay.charge(USD100, "tok_3ds", idempotency_key="k")
     gateway = world.gateways[0]
-    call = pay._orchestrator.engine.call_for(asked.payment, asked.payment.operations[0])
+    call = pay._orchestrator.engine.calls.call_for(asked.payment, asked.payment.operations[0])
     gateway._by_key.clear()
     outcome = gateway.execute(replace(call, token="tok_ok"))
 

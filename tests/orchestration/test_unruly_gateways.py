@@ -79,7 +79,6 @@ async def test_a_follow_up_at_a_gateway_that_has_gone_is_refused_and_nothing_is_
     world = make_world(InstantGateway("alpha", KEYED), InstantGateway("beta", KEYED))
     pay = await world.instance()
     held = await pay.authorize(USD100, "tok_ok", idempotency_key="h")
-    call = pay._orchestrator.engine
     await world.kill(pay)
     world.gateways = world.gateways[1:]
     pay = await world.instance()
@@ -88,8 +87,9 @@ async def test_a_follow_up_at_a_gateway_that_has_gone_is_refused_and_nothing_is_
     assert (await pay.get(held.payment_id)).version == held.payment.version
     payment = await pay.get(held.payment_id)
     operation = payment.operations[0]
-    row = call.new_row(payment, operation.id, "alpha")
-    outcome = await pay._orchestrator.engine.send(payment, operation, row)
+    engine = pay._orchestrator.engine
+    row = engine.rows.new(payment, operation.id, "alpha")
+    outcome = await engine.calls.send(payment, operation, row)
     assert getattr(outcome, "reason", None) == "gateway_not_registered"
 
 

@@ -18,7 +18,10 @@ from tests.simulation.planted_outside import OUTSIDE_BUGS
 from tests.simulation.planting import Mutation, Planted, planted
 
 SEEDS_MAX = 2_000
-ENGINE = "orchestration.engine:Engine."
+CALLS = "orchestration.calls:Calls."
+EVIDENCE = "orchestration.evidence:EvidenceSearch."
+RECORDER = "orchestration.recorder:Recorder."
+ROWS = "orchestration.rows:Rows."
 DRIVER = "orchestration.driver:Driver."
 WORKER = "orchestration.recovery:RecoveryWorker."
 CREATE = "orchestration.orchestrator:Orchestrator._create"
@@ -28,11 +31,12 @@ CANARY = Planted(
     "every call is made twice, under two keys: if this is not found, nothing is",
     (
         Mutation(
-            ENGINE + "send",
+            CALLS + "send",
             "return await self._perform(gateway, self.call_for(payment, operation))",
-            "call = self.call_for(payment, operation)\n"
-            "    await self._perform(gateway, replace_call(call, gateway_key=call.gateway_key + 'x'))\n"
-            "    return await self._perform(gateway, call)".replace("replace_call", "replace"),
+            "from msgspec.structs import replace\n"
+            "        call = self.call_for(payment, operation)\n"
+            "        await self._perform(gateway, replace(call, gateway_key=call.gateway_key + 'x'))\n"
+            "        return await self._perform(gateway, call)",
         ),
     ),
 )
@@ -42,10 +46,10 @@ BUGS: dict[str, Planted] = {
         "a time-out counts as proof that nothing happened, and the next gateway is asked",
         (
             Mutation(
-                ENGINE + "send",
+                CALLS + "send",
                 "return await self._perform(gateway, self.call_for(payment, operation))",
                 "outcome = await self._perform(gateway, self.call_for(payment, operation))\n"
-                "    return NotSent(reason='timeout') if isinstance(outcome, InDoubt) else outcome",
+                "        return NotSent(reason='timeout') if isinstance(outcome, InDoubt) else outcome",
             ),
         ),
     ),
@@ -55,7 +59,7 @@ BUGS: dict[str, Planted] = {
             Mutation(
                 CREATE,
                 "payment = await self.journal.commit(draft, claim=claim, opens=(row,))",
-                "await self.engine.send(draft.current, draft.current.operations[-1], row)\n"
+                "await self.engine.calls.send(draft.current, draft.current.operations[-1], row)\n"
                 "        payment = await self.journal.commit(draft, claim=claim, opens=(row,))",
             ),
         ),
@@ -64,17 +68,19 @@ BUGS: dict[str, Planted] = {
         "a call that was not answered counts as done",
         (
             Mutation(
-                ENGINE + "_perform",
+                CALLS + "_perform",
                 'return InDoubt(reason="timeout")',
-                "return Approved(reference='?', amount_minor=call.amount.amount_minor)",
+                "from aegispay.domain.outcomes import Approved\n"
+                "        return Approved(reference='?', amount_minor=call.amount.amount_minor)",
             ),
             Mutation(
-                ENGINE + "send",
+                CALLS + "send",
                 "return await self._perform(gateway, self.call_for(payment, operation))",
                 "outcome = await self._perform(gateway, self.call_for(payment, operation))\n"
-                "    if isinstance(outcome, InDoubt):\n"
-                "        return Approved(reference='?', amount_minor=operation.amount_minor)\n"
-                "    return outcome",
+                "        if isinstance(outcome, InDoubt):\n"
+                "            from aegispay.domain.outcomes import Approved\n"
+                "            return Approved(reference='?', amount_minor=operation.amount_minor)\n"
+                "        return outcome",
             ),
         ),
     ),
@@ -88,34 +94,36 @@ BUGS: dict[str, Planted] = {
     ),
     "lookup_trusted_early": Planted(
         "a look-up that finds nothing is believed at once",
-        (Mutation(ENGINE + "look", ">= quiet_us", ">= 0"),),
+        (Mutation(EVIDENCE + "look", ">= quiet_us", ">= 0"),),
     ),
     "unauthoritative_lookup_of_waiting": Planted(
         "an operation that the gateway works on is ended because a lagging look-up does not see it",
         (
-            Mutation(ENGINE + "seek", "trusted=not waits", "trusted=True"),
-            Mutation(ENGINE + "look", ">= quiet_us", ">= 0"),
+            Mutation(EVIDENCE + "seek", "trusted=trusted", "trusted=True"),
+            Mutation(EVIDENCE + "look", ">= quiet_us", ">= 0"),
         ),
     ),
     "resend_after_key_expired": Planted(
         "a resend is made after the PSP has forgotten the key",
         (
             Mutation(
-                ENGINE + "seek", "within_ttl = now_us - operation", "within_ttl = True or now_us - operation"
+                EVIDENCE + "_may_resend",
+                "within_ttl = self._clock.now_us() - operation",
+                "within_ttl = True or self._clock.now_us() - operation",
             ),
         ),
     ),
     "resend_without_keys": Planted(
         "what is in doubt is sent again to a PSP that does not replay",
-        (Mutation(ENGINE + "seek", "key_ttl_us > 0\n        and within_ttl", "True"),),
+        (Mutation(EVIDENCE + "_may_resend", "key_ttl_us > 0 and within_ttl", "True"),),
     ),
     "resend_under_new_key": Planted(
         "each send has a key of its own",
         (
             Mutation(
-                ENGINE + "call_for",
+                CALLS + "call_for",
                 "gateway_key=operation.gateway_key",
-                "gateway_key=f'{operation.gateway_key}{self.ports.ids.new_hex()[-6:]}'",
+                "gateway_key=f'{operation.gateway_key}{self._leases._journal.new_operation_id()[-6:]}'",
             ),
         ),
     ),
@@ -157,8 +165,8 @@ BUGS: dict[str, Planted] = {
     "stale_lease_sends": Planted(
         "an owner that stalled sends although its lease is over",
         (
-            Mutation(ENGINE + "send", "if not self.covers_call(row):", "if False:"),
-            Mutation(DRIVER + "_send", "if engine.holds(row) and not", "if False and not"),
+            Mutation(CALLS + "send", "if not self._leases.covers_call(row):", "if False:"),
+            Mutation(DRIVER + "_send", "if engine.leases.holds(row) and not", "if False and not"),
             Mutation("gateways.permit:may_leave", "return holds is None or holds()", "return True"),
         ),
     ),
@@ -176,14 +184,14 @@ BUGS: dict[str, Planted] = {
         "the quiet period counts from before the call, whose request left later",
         (
             Mutation(DRIVER + "_send", "row = replace(row, sent_at_us=self._clock.now_us())", "pass"),
-            Mutation(ENGINE + "seek", "row = replace(row, sent_at_us=self.ports.clock.now_us())", "pass"),
+            Mutation(EVIDENCE + "seek", "row = replace(row, sent_at_us=self._clock.now_us())", "pass"),
         ),
     ),
     "not_sent_resend_is_evidence": Planted(
         "a resend that was not sent counts as proof about the first send",
         (
             Mutation(
-                "orchestration.engine:is_evidence",
+                "orchestration.known:is_evidence",
                 "isinstance(outcome, Approved | RequiresAction | Pending)",
                 "isinstance(outcome, Approved | RequiresAction | Pending | NotSent)",
             ),
@@ -193,7 +201,7 @@ BUGS: dict[str, Planted] = {
         "a cancel by reference counts although the PSP did not confirm it",
         (
             Mutation(
-                ENGINE + "look",
+                EVIDENCE + "look",
                 "if isinstance(canceled, Approved) else None",
                 "if canceled is not None else None",
             ),
@@ -201,13 +209,13 @@ BUGS: dict[str, Planted] = {
     ),
     "cancel_left_out": Planted(
         "a look-up that finds nothing is believed where only a cancel would close the door",
-        (Mutation(ENGINE + "look", "if not caps.cancels(call.kind):", "if True:"),),
+        (Mutation(EVIDENCE + "look", "if not caps.cancels(call.kind):", "if True:"),),
     ),
     "crash_means_not_sent": Planted(
         "an operation whose owner died counts as not sent",
         (
             Mutation(
-                WORKER + "_resolve",
+                "orchestration.open_calls:OpenCalls.resolve",
                 'InDoubt(reason="owner_gone")',
                 "NotSent(reason='owner_gone')",
             ),
@@ -236,16 +244,16 @@ BUGS: dict[str, Planted] = {
     ),
     "watch_dropped": Planted(
         "nobody looks again at what was not found",
-        (Mutation(ENGINE + "_row_after", "if weak and row.purpose is not Purpose.WATCH:", "if False:"),),
+        (Mutation(ROWS + "after", "if is_weak(outcome) and row.purpose is not Purpose.WATCH:", "if False:"),),
         "late",
     ),
     "watch_of_attempts_only": Planted(
         "nobody looks again at captures and refunds that were not found",
         (
             Mutation(
-                ENGINE + "_row_after",
-                "if weak and row.purpose is not Purpose.WATCH:",
-                "if weak and operation.attempt and row.purpose is not Purpose.WATCH:",
+                ROWS + "after",
+                "if is_weak(outcome) and row.purpose is not Purpose.WATCH:",
+                "if is_weak(outcome) and operation.attempt and row.purpose is not Purpose.WATCH:",
             ),
         ),
         "late",
@@ -254,7 +262,7 @@ BUGS: dict[str, Planted] = {
         "a late success is recorded and left",
         (
             Mutation(
-                ENGINE + "_followers", "for unwanted in unreversed(draft.current):", "for unwanted in ():"
+                RECORDER + "_take_back", "for unwanted in unreversed(draft.current):", "for unwanted in ():"
             ),
             Mutation("domain.record:stranded", "return bool(unreversed(payment))", "return False"),
         ),
@@ -325,8 +333,8 @@ BUGS: dict[str, Planted] = {
         "an outcome is thrown away when somebody else wrote first",
         (
             Mutation(
-                ENGINE + "record",
-                "except VersionConflict:\n            payment = await self.load(payment.id)",
+                RECORDER + "record",
+                "except VersionConflict:\n            payment = await self._journal.load(payment.id)",
                 "except VersionConflict:\n            return Recorded(draft.current, None, ())",
             ),
         ),
@@ -339,7 +347,7 @@ BUGS: dict[str, Planted] = {
         "an operation in doubt leaves the in-flight table",
         (
             Mutation(
-                ENGINE + "_row_after",
+                ROWS + "after",
                 "return self.leased(replace(row, purpose=Purpose.CALL))",
                 "return None",
             ),
@@ -383,7 +391,7 @@ BUGS: dict[str, Planted] = {
         "what nobody captures is held for ever",
         (
             Mutation(
-                WORKER + "_expire",
+                "orchestration.lapses:Lapses.expire",
                 "await self._cancel(payment, row)",
                 "await self._engine.release(payment, row)",
             ),
@@ -391,12 +399,24 @@ BUGS: dict[str, Planted] = {
     ),
     "lapse_forgotten": Planted(
         "an authorisation that was found through another row is held for ever",
-        (Mutation(ENGINE + "release", "if operation and lapses else None", "if False else None"),),
+        (
+            Mutation(
+                "orchestration.leases:Leases.release",
+                "if operation and lapses else None",
+                "if False else None",
+            ),
+        ),
         "late",
     ),
     "payer_waited_for_for_ever": Planted(
         "a payer who does not come back leaves the payment open",
-        (Mutation(ENGINE + "_waiting_for_payer", "* 1_000_000)", "* 10**13)"),),
+        (
+            Mutation(
+                ROWS + "waiting_for_payer",
+                "self._settings.action_timeout_s",
+                "10**7 * self._settings.action_timeout_s",
+            ),
+        ),
     ),
     "worker_stops_at_first_error": Planted(
         "the recovery worker ends when the store is away",

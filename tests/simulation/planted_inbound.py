@@ -68,8 +68,7 @@ INBOUND_BUGS: dict[str, Planted] = {
                 "if isinstance(outcome, Approved) and await self._is_old_news(payment, operation, event):",
                 "if operation.attempt and isinstance(outcome, Approved):\n"
                 "        known = Known(Declined(category='soft', code='late'), Evidence.WEBHOOK)\n"
-                "        deadline = Deadline(engine.ports.clock, 5.0)\n"
-                "        await self._driver.found(payment, unleased(payment, operation), known, deadline)\n"
+                "        await self._driver.found(payment, unleased(payment, operation), known)\n"
                 "    if isinstance(outcome, Approved) and await self._is_old_news(payment, operation, event):",
             ),
         ),
@@ -82,9 +81,9 @@ INBOUND_BUGS: dict[str, Planted] = {
         "a wall clock that is set forward ends a quiet period",
         (
             Mutation(
-                "orchestration.engine:Engine.look",
-                "asked_us = self.ports.clock.earliest_us()",
-                "asked_us = self.ports.clock.now_us()",
+                "orchestration.evidence:EvidenceSearch.look",
+                "asked_us = self._clock.earliest_us()",
+                "asked_us = self._clock.now_us()",
             ),
         ),
     ),

@@ -29,7 +29,7 @@ from aegispay.gateways.braintree import codes as braintree
 from aegispay.gateways.paypal import codes as paypal
 from aegispay.gateways.razorpay import codes as razorpay
 from aegispay.gateways.stripe import codes as stripe
-from aegispay.orchestration.engine import ACTION_EXPIRED
+from aegispay.orchestration.known import ACTION_EXPIRED
 from aegispay.orchestration.results import ResultError
 
 TABLES = {"stripe": stripe, "razorpay": razorpay, "paypal": paypal, "braintree": braintree, "adyen": adyen}

@@ -16,7 +16,7 @@ GUIDE = ROOT / "docs" / "guides" / "reviews.md"
 ASKED_BY = {
     "ReviewRequested": 0,
     "RequestReview": 0,
-    "_review": 3,
+    "ask_a_person": 3,
     "_ask": 0,
     "ask_person": 1,
     "ask_about_news": 1,

@@ -16,7 +16,7 @@ from aegispay.cli.exits import Exit, clean
 from aegispay.cli.options import command
 from aegispay.cli.session import Session
 from aegispay.domain.errors import ConfigError, InvalidRequest, StoreError
-from aegispay.orchestration.recovery import RecoveryReport
+from aegispay.orchestration.recovery_report import RecoveryReport
 from aegispay.storage import schema, urls
 
 _PASSES_MAX = 10_000

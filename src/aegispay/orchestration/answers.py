@@ -86,7 +86,7 @@ class Answers:
         engine = self._engine
         tries = 0
         while True:
-            payment = await engine.load(claim.payment_id)
+            payment = await engine.journal.load(claim.payment_id)
             result = await self.of(payment, claim)
             tries += 1
             delay_s = _FOLLOW_RETRY.delay_s(tries, engine.ports.random)

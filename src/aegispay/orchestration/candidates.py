@@ -12,10 +12,10 @@ from aegispay.domain.methods import Card
 from aegispay.domain.outcomes import Declined
 from aegispay.gateways.gateway import Gateway, GatewayCall, Tokenized
 from aegispay.gateways.registry import GatewayRegistry
-from aegispay.orchestration.engine import NextAttempt
 from aegispay.orchestration.hooks import Hooks
+from aegispay.orchestration.recorder import NextAttempt
 from aegispay.orchestration.requests import PaymentRequest
-from aegispay.orchestration.settings import Settings
+from aegispay.orchestration.settings import HARD_TIMEOUT_MARGIN_S, Settings
 from aegispay.ports import Ids
 from aegispay.routing.router import Router, RoutingContext
 
@@ -101,7 +101,7 @@ class Candidates:
             return method.token_for(name)
         timeout_s = self._settings.call_timeout_s
         try:
-            async with asyncio.timeout(timeout_s + 1.0):
+            async with asyncio.timeout(timeout_s + HARD_TIMEOUT_MARGIN_S):
                 answer = await self._registry.get(name).tokenize(method, timeout_s)
         except Exception as error:  # noqa: BLE001 - an attempt that ended before is recorded whatever happens here
             # Only the type is logged: the text of a foreign exception may quote the card.

@@ -18,13 +18,15 @@ from aegispay.domain.outcomes import (
     Evidence,
     NotSent,
     Outcome,
-    Pending,
     RequiresAction,
 )
 from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.domain.record import addressed
 from aegispay.orchestration.doubt import is_served
-from aegispay.orchestration.engine import SILENT_S_MAX, Engine, Known, NextAttempt
+from aegispay.orchestration.engine import Engine
+from aegispay.orchestration.evidence import SILENT_S_MAX
+from aegispay.orchestration.known import Known
+from aegispay.orchestration.recorder import NextAttempt
 from aegispay.orchestration.settings import AFTER_DOUBT
 from aegispay.resilience.deadline import Deadline
 from aegispay.storage.store import InFlight, Purpose
@@ -76,14 +78,16 @@ class Driver:
                     again_s = (
                         settings.recovery_retry.delay_s(row.tries, engine.ports.random) if row.tries else 0.0
                     )
-                    await engine.put_back(payment, row, max(settings.recovery_interval_s, again_s))
+                    await engine.leases.put_back(payment, row, max(settings.recovery_interval_s, again_s))
                     break
             following = None
             if attempts is not None and _soft(known.outcome) and deadline.allows():
-                row = await engine.with_room(row)  # A raw card is turned into a token first, by a call.
+                row = await engine.leases.with_room(
+                    row
+                )  # A raw card is turned into a token first, by a call.
                 following = await attempts.take()
             # When the time is up nobody waits any more: they were told that it is under way.
-            recorded = await engine.record(
+            recorded = await engine.recorder.record(
                 payment, row, known.outcome, known.evidence, following, served=deadline.allows()
             )
             payment, known = recorded.payment, None
@@ -100,27 +104,22 @@ class Driver:
             if known is None:
                 break
         for reversal in reversals:
-            payment = await self.drive(await engine.load(payment.id), reversal, deadline)
+            payment = await self.drive(await engine.journal.load(payment.id), reversal, deadline)
         return payment
 
-    async def found(
-        self,
-        payment: Payment,
-        row: InFlight,
-        known: Known,
-        deadline: Deadline,
-    ) -> Payment:
+    async def found(self, payment: Payment, row: InFlight, known: Known) -> Payment:
         """Records evidence that turned up outside a call, and drives what it starts: a reversal."""
         if not isinstance(known.outcome, Approved | Declined | RequiresAction | NotSent):
             return payment
         engine = self._engine
+        deadline = Deadline(self._clock, engine.settings.answer_timeout_s)
         row = await self._concluding(payment, row, known.outcome)
         served = is_served(row, self._clock.steady_us(), engine.settings.lease_s)
-        recorded = await engine.record(payment, row, known.outcome, known.evidence, served=served)
+        recorded = await engine.recorder.record(payment, row, known.outcome, known.evidence, served=served)
         payment = recorded.payment
         for started in recorded.started:
             if started.purpose is Purpose.CALL:
-                payment = await self.drive(await engine.load(payment.id), started, deadline)
+                payment = await self.drive(await engine.journal.load(payment.id), started, deadline)
         return payment
 
     async def _concluding(self, payment: Payment, row: InFlight, outcome: Outcome) -> InFlight:
@@ -149,10 +148,9 @@ class Driver:
         policy = engine.settings.inline_retry
         tries = 0
         while True:
-            if engine.holds(row) and not engine.covers_call(row):
-                row = await engine.renew(row)
-            with engine.while_leased(row):
-                outcome = await engine.send(payment, operation, row)
+            if engine.leases.holds(row) and not engine.leases.covers_call(row):
+                row = await engine.leases.renew(row)
+            outcome = await engine.calls.send(payment, operation, row)
             row = replace(row, sent_at_us=self._clock.now_us())
             tries += 1
             if not isinstance(outcome, NotSent) or tries >= policy.attempts_max:
@@ -163,7 +161,7 @@ class Driver:
             if not deadline.allows(delay_s):
                 return outcome, row
             await self._clock.sleep(delay_s)
-            row = await engine.renew(row)
+            row = await engine.leases.renew(row)
 
     async def _await_evidence(
         self, payment: Payment, operation: Operation, row: InFlight, deadline: Deadline
@@ -176,7 +174,7 @@ class Driver:
             tries += 1
             delay_s = policy.delay_s(tries, engine.ports.random)
             quiet_s = (
-                engine.quiet_left_s(operation, row)
+                engine.evidence.quiet_left_s(operation, row)
                 if operation.status is not OperationStatus.PENDING
                 else 0.0
             )
@@ -184,18 +182,13 @@ class Driver:
                 delay_s = max(delay_s, min(quiet_s, policy.delay_max_s))
             if not deadline.allows(delay_s):
                 rest_s = min(quiet_s, SILENT_S_MAX)
-                await engine.hand_over(payment, row, max(engine.settings.recovery_interval_s, rest_s))
+                await engine.leases.hand_over(payment, row, max(engine.settings.recovery_interval_s, rest_s))
                 return None, row
             await self._clock.sleep(delay_s)
-            row = await engine.renew(row)
-            known, row = await engine.seek(payment, operation, row, tries)
-            if known is not None and _news(operation, known):
+            row = await engine.leases.renew(row)
+            known, row = await engine.evidence.seek(payment, operation, row, tries)
+            if known is not None and known.is_news_of(operation):
                 return known, row
-
-
-def _news(operation: Operation, known: Known) -> bool:
-    """Whether the evidence says more than that the operation is still pending."""
-    return not (isinstance(known.outcome, Pending) and operation.status is OperationStatus.PENDING)
 
 
 def _soft(outcome: Outcome) -> bool:

@@ -25,7 +25,6 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.ids import check_payment_id
 from aegispay.domain.money import Money
 from aegispay.domain.payment import Operation, OperationStatus, Payment
-from aegispay.gateways.registry import GatewayRegistry
 from aegispay.orchestration.answers import Answers
 from aegispay.orchestration.driver import Driver
 from aegispay.orchestration.engine import Engine
@@ -53,11 +52,10 @@ class FollowUp(NamedTuple):
 class FollowUps:
     """Begins and drives follow-up operations for callers."""
 
-    def __init__(self, engine: Engine, driver: Driver, answers: Answers, registry: GatewayRegistry):
+    def __init__(self, engine: Engine, driver: Driver, answers: Answers):
         self._engine = engine
         self._driver = driver
         self._answers = answers
-        self._registry = registry
         # Within one process, intents on one payment queue up here instead of colliding at the store.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -88,7 +86,7 @@ class FollowUps:
     async def _begin(self, asked: FollowUp) -> tuple[Payment, InFlight, Claim]:
         """Commits the intent: claim, events, projection and lease in one write."""
         engine = self._engine
-        operation_id = engine.new_operation_id()
+        operation_id = engine.journal.new_operation_id()
         command = replace(asked.command, operation_id=operation_id)
         claim = Claim(
             digest=asked.digest,
@@ -106,7 +104,7 @@ class FollowUps:
             draft.apply(command)
             operation = draft.current.operations[-1]
             self._check_able(payment, operation)
-            row = engine.new_row(draft.current, operation_id, operation.gateway)
+            row = engine.rows.new(draft.current, operation_id, operation.gateway)
             try:
                 committed = await engine.journal.commit(
                     draft,
@@ -135,7 +133,7 @@ class FollowUps:
             if claim is None:
                 raise refused
             return await self._answers.follow(claim, asked.request_hash, flight)
-        payment = await self._engine.load(asked.payment_id)
+        payment = await self._engine.journal.load(asked.payment_id)
         for operation in reversed(payment.operations):
             same = operation.kind is asked.kind and not operation.compensates
             if same and (operation.unfinished or operation.status is OperationStatus.APPROVED):
@@ -152,7 +150,7 @@ class FollowUps:
 
     def _check_able(self, payment: Payment, operation: Operation) -> None:
         """Raises `UnsupportedOperation` for what the gateway cannot do, before anything is written or sent."""
-        gateway = self._registry.get(operation.gateway)
+        gateway = self._engine.registry.get(operation.gateway)
         caps = gateway.capabilities
         kind = operation.kind
         if kind is OperationKind.CAPTURE:
@@ -173,4 +171,4 @@ class FollowUps:
                 raise UnsupportedOperation(f"{gateway.name} refunds the full amount only.")
         elif kind is OperationKind.CONFIRM and not caps.next_action:
             raise UnsupportedOperation(f"{gateway.name} has no payer actions.")
-        gateway.check(self._engine.call_for(payment, operation))
+        gateway.check(self._engine.calls.call_for(payment, operation))

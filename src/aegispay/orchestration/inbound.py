@@ -22,13 +22,13 @@ from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent
 from aegispay.domain.payment import FIRST_KINDS, Operation, OperationStatus, Payment
 from aegispay.domain.record import undone_reason
 from aegispay.gateways.gateway import NotFound
-from aegispay.gateways.registry import GatewayRegistry
 from aegispay.gateways.webhooks import WEBHOOK_BODY_BYTES_MAX, GatewayEvent, WebhookRejected
 from aegispay.orchestration.doubt import is_at_work
 from aegispay.orchestration.driver import Driver
-from aegispay.orchestration.engine import Engine, Known, unleased
+from aegispay.orchestration.engine import Engine
+from aegispay.orchestration.known import Known
 from aegispay.orchestration.outside import NotYet, Outside
-from aegispay.resilience.deadline import Deadline
+from aegispay.orchestration.rows import unleased
 from aegispay.resilience.retry import RetryPolicy
 from aegispay.storage.notices import NOTICE_ID_LENGTH_MAX, Notice, NoticeState
 
@@ -51,11 +51,10 @@ _decode = msgspec.json.Decoder(GatewayEvent).decode
 class Inbound:
     """Takes webhooks for one running instance, and works on what was taken."""
 
-    def __init__(self, engine: Engine, driver: Driver, registry: GatewayRegistry):
+    def __init__(self, engine: Engine, driver: Driver):
         self._engine = engine
         self._driver = driver
-        self._registry = registry
-        self._outside = Outside(engine, registry)
+        self._outside = Outside(engine)
         self._work: asyncio.Task[None] | None = None
         self._again = False
 
@@ -65,7 +64,7 @@ class Inbound:
         Raises `UnknownGateway`, `WebhookRejected`, and `StoreError` where it could not be kept: then the PSP must be told
         so, that it sends it again.
         """
-        gateway = self._registry.get(gateway_name)
+        gateway = self._engine.registry.get(gateway_name)
         if len(body) > WEBHOOK_BODY_BYTES_MAX:
             raise WebhookRejected("too_large")
         now_us = self._engine.ports.clock.now_us()
@@ -253,9 +252,8 @@ class Inbound:
         if contradicts and event.undoes and isinstance(known.outcome, Declined):
             await self._undo(payment, operation, known.outcome, known.evidence)
             return
-        deadline = Deadline(engine.ports.clock, engine.settings.answer_timeout_s)
         try:
-            await self._driver.found(payment, row or unleased(payment, operation), known, deadline)
+            await self._driver.found(payment, row or unleased(payment, operation), known)
         except StaleFence:
             raise NotYet("another worker has it") from None
 
@@ -284,7 +282,7 @@ class Inbound:
         winner = payment.winner
         lapses = winner is not None and await engine.store.find_in_flight(winner.id) is None
         command = cmd.RecordUndone(operation_id=operation.id, code=outcome.code, evidence=evidence)
-        await self._outside.decided(payment, command, engine.lapsing if lapses else None)
+        await self._outside.decided(payment, command, engine.rows.reopened if lapses else None)
 
 
 def _notice_id(text: str) -> str:

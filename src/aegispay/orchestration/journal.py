@@ -11,6 +11,7 @@ from aegispay.domain.errors import (
     AegisPayError,
     InvalidState,
     Overloaded,
+    PaymentNotFound,
     StaleFence,
     StoreUnavailable,
     VersionConflict,
@@ -81,7 +82,7 @@ class Draft:
 
 
 class Journal:
-    """Commits drafts."""
+    """Loads payments, and commits what is drafted on them."""
 
     def __init__(self, store: Store, ports: Ports, hooks: Hooks):
         self._store = store
@@ -93,6 +94,16 @@ class Journal:
 
     def new(self, payment_id: str, correlation_id: str | None = None) -> Draft:
         return Draft(self._ports, payment_id, None, correlation_id)
+
+    def new_operation_id(self) -> str:
+        return f"op_{self._ports.ids.new_hex()}"
+
+    async def load(self, payment_id: str) -> Payment:
+        """The payment as it is stored now. Raises `PaymentNotFound`."""
+        payment = await self._store.load(payment_id)
+        if payment is None:
+            raise PaymentNotFound(f"there is no payment {payment_id}.", payment_id=payment_id)
+        return payment
 
     async def commit(
         self,

@@ -22,7 +22,7 @@ from aegispay.gateways.registry import GatewayRegistry
 from aegispay.orchestration.answers import Answers
 from aegispay.orchestration.candidates import Candidates, RemainingAttempts
 from aegispay.orchestration.driver import Driver
-from aegispay.orchestration.engine import Engine, unleased
+from aegispay.orchestration.engine import Engine
 from aegispay.orchestration.flights import Flight, Flights
 from aegispay.orchestration.followups import FollowUp, FollowUps
 from aegispay.orchestration.hooks import Hooks
@@ -41,9 +41,9 @@ from aegispay.orchestration.requests import (
 )
 from aegispay.orchestration.results import InProgress, Result, payment_result, pending
 from aegispay.orchestration.reviews import Reviews, check_reason
+from aegispay.orchestration.rows import unleased
 from aegispay.orchestration.settings import AFTER_DOUBT, Settings
 from aegispay.ports import Ports
-from aegispay.resilience.deadline import Deadline
 from aegispay.routing.router import Router
 from aegispay.storage.store import Claim, ClaimTaken, InFlight, Purpose, Store
 
@@ -71,9 +71,9 @@ class Orchestrator:
         self.flights = Flights(ports.clock, settings.in_progress_max, settings.answers_cached_max)
         self._registry = registry
         self.answers = Answers(self.engine, self.flights)
-        self.inbound = Inbound(self.engine, self.driver, registry)
+        self.inbound = Inbound(self.engine, self.driver)
         self._reviews = Reviews(self.engine)
-        self._follow_ups = FollowUps(self.engine, self.driver, self.answers, registry)
+        self._follow_ups = FollowUps(self.engine, self.driver, self.answers)
         self.running = False
 
     # --- a new payment ------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class Orchestrator:
         draft.apply(
             cmd.StartAttempt(operation_id=first.operation_id, gateway=first.gateway, token=first.token)
         )
-        row = self.engine.new_row(draft.current, first.operation_id, first.gateway)
+        row = self.engine.rows.new(draft.current, first.operation_id, first.gateway)
         claim = Claim(
             digest=digest,
             merchant_id=request.merchant_id,
@@ -263,7 +263,7 @@ class Orchestrator:
                 OperationStatus.NOT_SENT,
             )
             if operation.unfinished or ended:
-                found = await self._sync_operation(await self.engine.load(found.id), operation.id)
+                found = await self._sync_operation(await self.engine.journal.load(found.id), operation.id)
         return payment_result(found)
 
     async def _sync_operation(self, payment: Payment, operation_id: str) -> Payment:
@@ -272,14 +272,15 @@ class Orchestrator:
         if operation is None or gateway is None:
             return payment
         row = await self.store.find_in_flight(operation_id) or unleased(payment, operation)
-        known = await self.engine.look(gateway, self.engine.call_for(payment, operation), row, trusted=False)
+        known = await self.engine.evidence.look(
+            gateway, self.engine.calls.call_for(payment, operation), row, trusted=False
+        )
         if known is None or not (isinstance(known.outcome, Approved) or self._may_conclude(operation, row)):
             return payment
         try:
-            deadline = Deadline(self.ports.clock, self.settings.answer_timeout_s)
-            return await self.driver.found(payment, row, known, deadline)
+            return await self.driver.found(payment, row, known)
         except StaleFence:
-            return await self.engine.load(payment.id)
+            return await self.engine.journal.load(payment.id)
 
     def _may_conclude(self, operation: Operation, row: InFlight) -> bool:
         """Whether nobody is at work on it: what a look-up sees between two of their steps is not the end, a success is."""

@@ -16,10 +16,10 @@ from aegispay.domain.events import OperationKind
 from aegispay.domain.external import is_held
 from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent
 from aegispay.domain.payment import Operation, OperationStatus, Payment
-from aegispay.gateways.gateway import Found, Gateway, NotFound
-from aegispay.gateways.registry import GatewayRegistry
+from aegispay.gateways.gateway import Found, NotFound
 from aegispay.gateways.webhooks import DisputeNews, GatewayEvent
-from aegispay.orchestration.engine import Engine, Known, is_evidence
+from aegispay.orchestration.engine import Engine
+from aegispay.orchestration.known import Known, is_evidence
 from aegispay.storage.store import InFlight
 
 _DECIDE_TRIES_MAX = 50
@@ -33,9 +33,8 @@ class NotYet(Exception):
 class Outside:
     """Takes into our books what was done without us."""
 
-    def __init__(self, engine: Engine, registry: GatewayRegistry):
+    def __init__(self, engine: Engine):
         self._engine = engine
-        self._registry = registry
 
     async def operation(self, payment: Payment, event: GatewayEvent, gateway: str) -> None:
         """News of an operation that we did not ask for."""
@@ -70,7 +69,7 @@ class Outside:
     ) -> cmd.RecordExternalRefund | cmd.RecordExternalCapture:
         """What the news asks us to record, word for word."""
         amount_minor = event.outcome.amount_minor if isinstance(event.outcome, Approved) else 0
-        operation_id = self._engine.new_operation_id()
+        operation_id = self._engine.journal.new_operation_id()
         attempt_id = attempt.id if attempt is not None else None
         if event.kind is OperationKind.REFUND:
             return cmd.RecordExternalRefund(
@@ -80,7 +79,7 @@ class Outside:
                 reference=reference,
                 capture_id=_capture_named(payment, event),
             )
-        gateway = self._registry.find(attempt.gateway) if attempt is not None else None
+        gateway = self._engine.registry.find(attempt.gateway) if attempt is not None else None
         return cmd.RecordExternalCapture(
             operation_id=operation_id,
             attempt_id=attempt_id,
@@ -128,7 +127,7 @@ class Outside:
         decisive = attempt is payment.winner and is_held(payment)
         doubted = decisive or (unwanted and (event.forgeable or event.must_look_up))
         if attempt is not None and doubted and not payment.unfinished:
-            gateway = self._registry.find(attempt.gateway)
+            gateway = self._engine.registry.find(attempt.gateway)
             looked = await self.look(payment, attempt)
             if looked is None and gateway is not None and not gateway.capabilities.lookup_by_reference:
                 reason = f"external_void_unconfirmed: {reference}"
@@ -139,7 +138,7 @@ class Outside:
             if not isinstance(looked, Known) or not isinstance(looked.outcome, Declined):
                 raise NotYet("the gateway does not confirm the void")
         command = cmd.RecordExternalVoid(
-            operation_id=engine.new_operation_id(),
+            operation_id=engine.journal.new_operation_id(),
             attempt_id=attempt.id if attempt is not None else None,
             reference=reference,
         )
@@ -161,7 +160,7 @@ class Outside:
             # A bank may decide in the payer's currency; that amount, and a forgeable one, is a person's to book.
             ours = event.currency in (None, payment.currency) and not event.forgeable
             command = cmd.CloseDispute(
-                operation_id=self._engine.new_operation_id(),
+                operation_id=self._engine.journal.new_operation_id(),
                 attempt_id=attempt_id,
                 reference=news.reference,
                 won=news.won,
@@ -180,10 +179,7 @@ class Outside:
 
     async def look(self, payment: Payment, operation: Operation) -> Known | NotFound | None:
         """The gateway's present word; None where it does not say."""
-        gateway: Gateway | None = self._registry.find(operation.gateway)
-        if gateway is None:
-            return None
-        found = await self._engine.ask(gateway, self._engine.call_for(payment, operation))
+        found = await self._engine.calls.ask(payment, operation)
         if isinstance(found, Found) and is_evidence(found.outcome):
             return Known(found.outcome, Evidence.LOOKUP)
         return found if isinstance(found, NotFound) else None
@@ -205,7 +201,7 @@ class Outside:
                 await engine.journal.commit(draft, opens=() if row is None else (row,))
                 return
             except VersionConflict:
-                payment = await engine.load(payment.id)
+                payment = await engine.journal.load(payment.id)
             except (OperationInDoubt, InvalidState) as error:
                 raise NotYet(error.code) from None
 

@@ -43,7 +43,7 @@ class Reviews:
             try:
                 payment = await self._step(payment, text, reversed_by_hand)
             except (VersionConflict, StaleFence):
-                payment = await self._engine.load(payment.id)
+                payment = await self._engine.journal.load(payment.id)
         raise VersionConflict(payment_id=payment.id)
 
     async def _step(self, payment: Payment, reason: str, by_hand: bool) -> Payment:
@@ -58,7 +58,7 @@ class Reviews:
             if len(under_way) > 1:
                 owed = [under_way[0].parent_id or ""]
             for target_id in owed:
-                operation_id = engine.new_operation_id()
+                operation_id = engine.journal.new_operation_id()
                 draft.apply(cmd.RecordReversed(target_id=target_id, operation_id=operation_id))
         if len(under_way) <= 1:
             draft.apply(cmd.CloseReview(reason=reason))

@@ -12,6 +12,9 @@ from aegispay.resilience.retry import RetryPolicy
 AFTER_DOUBT = "succeeded_after_doubt"
 """The reason of what a policy makes follow a success that was in doubt."""
 
+HARD_TIMEOUT_MARGIN_S = 1.0
+"""How long after its time-out a call to a gateway is broken off, whatever the adapter does."""
+
 
 class DoubtPolicy(StrEnum):
     """What happens when a payment in doubt turns out to have succeeded after its caller has gone, whatever tells of it."""

@@ -8,9 +8,9 @@ from aegispay.domain.errors import InvalidState, StaleFence, VersionConflict
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Approved, Evidence
 from aegispay.domain.payment import Operation, OperationStatus, Payment
-from aegispay.orchestration.engine import Known, unleased
+from aegispay.orchestration.known import Known
+from aegispay.orchestration.rows import unleased
 from aegispay.reconciliation.report import RECORDED, Finding, RecordDone, RecordRefund
-from aegispay.resilience.deadline import Deadline
 
 _DECIDE_TRIES_MAX = 50
 
@@ -39,7 +39,7 @@ class Recorder:
 
     async def _done(self, payment_id: str, action: RecordDone) -> str:
         engine = self._engine
-        payment = await engine.load(payment_id)
+        payment = await engine.journal.load(payment_id)
         operation = payment.operation(action.operation_id)
         if operation is None or operation.gateway != self._gateway:
             return "no such operation at this gateway"
@@ -50,9 +50,8 @@ class Recorder:
         known = Known(
             Approved(reference=action.reference, amount_minor=action.amount_minor), Evidence.SETTLEMENT
         )
-        deadline = Deadline(engine.ports.clock, engine.settings.answer_timeout_s)
-        await self._driver.found(payment, row or unleased(payment, operation), known, deadline)
-        payment = await engine.load(payment_id)
+        await self._driver.found(payment, row or unleased(payment, operation), known)
+        payment = await engine.journal.load(payment_id)
         if payment.review is not None:
             return f"a person must look: {payment.review}"
         after = payment.operation(action.operation_id)
@@ -65,12 +64,12 @@ class Recorder:
 
     async def _refund(self, payment_id: str, action: RecordRefund) -> str:
         engine = self._engine
-        payment = await engine.load(payment_id)
+        payment = await engine.journal.load(payment_id)
         for _ in range(_DECIDE_TRIES_MAX):
             draft = engine.journal.draft(payment)
             winner = payment.winner
             command = cmd.RecordExternalRefund(
-                operation_id=engine.new_operation_id(),
+                operation_id=engine.journal.new_operation_id(),
                 attempt_id=winner.id if winner is not None and winner.gateway == self._gateway else None,
                 amount_minor=action.amount_minor,
                 reference=action.reference,
@@ -80,7 +79,7 @@ class Recorder:
                 if draft.apply(command):
                     payment = await engine.journal.commit(draft)
             except VersionConflict:
-                payment = await engine.load(payment_id)
+                payment = await engine.journal.load(payment_id)
                 continue
             if any(_is_refund(one, action.reference) for one in payment.operations):
                 return RECORDED

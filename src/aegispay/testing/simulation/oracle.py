@@ -25,7 +25,7 @@ from aegispay.domain.events import (
 from aegispay.domain.evolve import fold
 from aegispay.domain.payment import OperationStatus, Payment, decode_payment, encode_payment
 from aegispay.domain.states import TERMINAL, PaymentState
-from aegispay.orchestration.engine import ACTION_EXPIRED
+from aegispay.orchestration.known import ACTION_EXPIRED
 from aegispay.orchestration.requests import DEFAULT_MERCHANT, claim_digest
 from aegispay.orchestration.results import Result
 from aegispay.orchestration.settings import AFTER_DOUBT, DoubtPolicy

@@ -1,0 +1,58 @@
+"""Watches over attempts that ended because nothing was found: the money may have moved all the same."""
+
+from __future__ import annotations
+
+from aegispay.domain.events import OperationKind
+from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent, RequiresAction
+from aegispay.domain.payment import Operation, OperationStatus, Payment
+from aegispay.gateways.gateway import Found, NotFound
+from aegispay.orchestration.driver import Driver
+from aegispay.orchestration.engine import Engine
+from aegispay.orchestration.known import ACTION_EXPIRED, Known
+from aegispay.orchestration.questions import REVIEWED_INTERVAL_S, Questions
+from aegispay.storage.store import InFlight
+
+
+class Watches:
+    """One more look for the recovery worker."""
+
+    def __init__(self, engine: Engine, driver: Driver, questions: Questions):
+        self._engine = engine
+        self._driver = driver
+        self._questions = questions
+
+    async def look_again(self, payment: Payment, operation: Operation, row: InFlight) -> None:
+        """One more look at an attempt that ended because nothing was found; again later where the answer is unclear."""
+        engine = self._engine
+        parent = payment.operation(operation.parent_id) if operation.parent_id else None
+        if operation.kind is OperationKind.CONFIRM and parent and parent.status is OperationStatus.APPROVED:
+            # What the confirmation was for has happened since, and can happen only once.
+            await engine.leases.release(payment, row)
+            return
+        found = await engine.calls.ask(payment, operation)
+        outcome = found.outcome if isinstance(found, Found) else None
+        if isinstance(outcome, Approved):
+            await self._driver.found(payment, row, Known(outcome, Evidence.LOOKUP))
+        elif isinstance(found, NotFound) or isinstance(outcome, Declined | NotSent):
+            await engine.leases.release(payment, row)
+        elif isinstance(outcome, RequiresAction) and ACTION_EXPIRED in (
+            operation.code,
+            parent and parent.code,
+        ):
+            # Still open at the gateway, and may stay so for ever: a day of looks, and then its webhooks.
+            if self._questions.age_s(operation) < engine.settings.review_after_s:
+                await engine.leases.hand_over(payment, row, REVIEWED_INTERVAL_S)
+            else:
+                await engine.leases.release(payment, row)
+        elif (
+            self._questions.age_s(operation) < engine.settings.review_after_s + engine.settings.watch_after_s
+        ):
+            await engine.leases.hand_over(payment, row, engine.settings.watch_after_s)
+        else:
+            payment = await self._questions.ask_a_person(
+                payment, operation, row, "failed, and the gateway does not say that it had no effect"
+            )
+            if payment.review is None:
+                await engine.leases.hand_over(payment, row, engine.settings.watch_after_s)
+            else:
+                await engine.leases.release(payment, row)
