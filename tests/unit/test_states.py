@@ -19,7 +19,7 @@ _INTRODUCTION = """# The states of a payment
 
 Generated from the one table in `aegispay.domain.states`; a test holds this page and the table together, and
 another walks through every sequence of commands and finds each edge taken and no other. Capital letters stand for
-what may happen beside the main line; all of them but A are left out of the diagram: a person's
+what may happen beside the main line; all of them but A and G are left out of the diagram: a person's
 [review](guides/reviews.md) (B, C, D), a late success (E) and its reversal (F).
 """
 

@@ -167,6 +167,10 @@ _ROWS: tuple[tuple[str, str, str, str, str], ...] = (
         *("F", f"{_OPEN} {_SETTLED} {_OVER}", "=", f"{_GOES_ON} operation_approved"),
         "the reversal of a late success, or a void beside an attempt that ended, goes on",
     ),
+    (
+        *("G", "refunded", "partially_refunded", "operation_approved"),
+        "a capture at the dashboard is heard of after the rest was released there, and what we captured refunded",
+    ),
 )
 
 
