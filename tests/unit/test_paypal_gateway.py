@@ -799,3 +799,30 @@ async def test_a_capture_or_refund_without_a_mark_of_its_own_might_be_ours():
     table = {GET_CAPTURE: made(None), GET_ORDER: order("op_parent", refunds=[bare])}
     async with paypal(routes(table)) as (gateway, _):
         assert await gateway.look_up(back) == LookupFailed(reason="refund_unmarked")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "told"),
+    [
+        ({}, None),
+        ({"amount": money("9.99")}, NotFound()),
+        ({"create_time": "2023-11-14T22:00:00Z"}, NotFound()),
+        ({"create_time": "2023-11-14T22:05:00Z"}, None),
+        ({"amount": {"currency_code": "XXX", "value": "?"}}, None),
+    ],
+)
+async def test_what_is_unmarked_and_of_another_amount_or_older_is_not_ours(theirs, told):
+    """Whoever captures or refunds at PayPal too does not leave ours in doubt by that. Clocks may differ by ten minutes."""
+    capture, back = call(K.CAPTURE), call(K.REFUND)
+    table = {
+        GET_AUTH: made(None, "PARTIALLY_CAPTURED", id=AUTHORIZATION),
+        GET_CAPTURE: made(None),
+        GET_ORDER: order(
+            "op_parent",
+            captures=[made(None, invoice_id=None, **theirs)],
+            refunds=[{**refund(back), "invoice_id": None, "custom_id": None, **theirs}],
+        ),
+    }
+    async with paypal(routes(table)) as (gateway, _):
+        assert await gateway.look_up(capture) == (told or LookupFailed(reason="capture_unmarked"))
+        assert await gateway.look_up(back) == (told or LookupFailed(reason="refund_unmarked"))

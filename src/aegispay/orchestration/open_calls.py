@@ -49,9 +49,6 @@ class OpenCalls:
             row = recorded.row or row
             operation = payment.operation(row.operation_id) or operation
         known, row = await engine.evidence.seek(payment, operation, row, row.tries)
-        if known is None and payment.review is None and self._overdue(operation, row) is not None:
-            # Before a person is asked: the key, where it lives, may tell what the look-ups do not.
-            known, row = await engine.evidence.seek(payment, operation, row, tries=0)
         if known is not None and known.is_news_of(operation):
             if isinstance(known.outcome, Pending):
                 recorded = await engine.recorder.record(payment, row, known.outcome, known.evidence)

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import urlencode
 
+from aegispay.domain.errors import InvalidRequest
 from aegispay.domain.events import OperationKind
 from aegispay.domain.outcomes import Approved, InDoubt, Outcome
 from aegispay.gateways.answers import TimeLeft, read
 from aegispay.gateways.gateway import Found, GatewayCall, Lookup, LookupFailed, NotFound
 from aegispay.gateways.http import HttpReply
+from aegispay.gateways.paypal.amounts import from_paypal
 from aegispay.gateways.paypal.client import PayPalClient
 from aegispay.gateways.paypal.replies import made_outcome, order_outcome, refund_outcome, time_us, took_money
 from aegispay.gateways.paypal.requests import operation_of, refund_target
@@ -93,8 +95,8 @@ class PayPalLookup:
         payments = (await self._order_of(parent, left)).payments()
         ours = [one for one in payments.captures if one.invoice_id == call.operation_id]
         # One without a mark of its own (it may carry its order's) could be ours, or somebody's at PayPal.
-        unmarked = any(one.invoice_id in (None, call.parent_operation_id) for one in payments.captures)
-        if unmarked and not ours:
+        unmarked = [one for one in payments.captures if one.invoice_id in (None, call.parent_operation_id)]
+        if not ours and any(_like(one, call) for one in unmarked):
             return LookupFailed(reason="capture_unmarked")
         return _only(ours, lambda one: made_outcome(one, call, call.kind, None))
 
@@ -108,8 +110,8 @@ class PayPalLookup:
             for one in payments.refunds
             if call.operation_id in (one.invoice_id, operation_of(one.custom_id))
         ]
-        unmarked = any(one.invoice_id is None and one.custom_id is None for one in payments.refunds)
-        if unmarked and not ours:
+        unmarked = [one for one in payments.refunds if one.invoice_id is None and one.custom_id is None]
+        if not ours and any(_like(one, call) for one in unmarked):
             return LookupFailed(reason="refund_unmarked")
         return _only(ours, lambda one: refund_outcome(one, call))
 
@@ -184,6 +186,17 @@ class PayPalLookup:
         if refreshed_us is None or refreshed_us < (begin_s + REFRESHED_AFTER_S) * 1_000_000:
             return LookupFailed(reason="search_lags")
         return NotFound()
+
+
+def _like(made: Transaction, call: GatewayCall) -> bool:
+    """Whether it could be what we asked for: of this amount, and not made before we first asked."""
+    made_us = time_us(made.create_time)
+    before = made_us is not None and made_us < call.started_at_us - CLOCK_SKEW_S * 1_000_000
+    try:
+        amount = from_paypal(made.amount.value, call.amount.code)
+    except (ValueError, InvalidRequest):
+        return True
+    return amount == call.amount.amount_minor and not before
 
 
 def _resource(kind: OperationKind) -> str:

@@ -49,6 +49,7 @@ class Transaction(msgspec.Struct):
     processor_response: Processor | None = None
     status_details: Details | None = None
     supplementary_data: Supplement | None = None
+    create_time: str | None = None
     expiration_time: str | None = None
     links: list[Link] = []
 

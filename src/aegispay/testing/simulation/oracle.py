@@ -402,12 +402,19 @@ class Oracle:
         """Payments of which a person was asked what somebody else did: our books are not to be trusted until they say."""
         if not self._elsewhere:
             return set()
-        asked = {one.id for one in payments if (one.review or "").startswith(_ASKED_ABOUT_NEWS)}
-        return asked | self._looked_at
+        return {one.id for one in payments if self._about_news(one)} | self._looked_at
+
+    def _about_news(self, payment: Payment) -> bool:
+        """Whether a person was asked since somebody else acted: of what they did, or of ours that looks like theirs."""
+        review = payment.review or ""
+        ours_like_theirs = any(ref == payment.id for _, ref in self._elsewhere) and review.startswith(
+            "in doubt for"
+        )
+        return ours_like_theirs or (bool(self._elsewhere) and review.startswith(_ASKED_ABOUT_NEWS))
 
     def looked_at(self, payment: Payment) -> None:
         """A person closes the review of this payment: what they were asked about is theirs to put right."""
-        if (payment.review or "").startswith(_ASKED_ABOUT_NEWS):
+        if self._about_news(payment):
             self._looked_at.add(payment.id)
 
     def told_of(self, gateway: str, body: str) -> str:
@@ -424,8 +431,7 @@ class Oracle:
         for payment in payments:
             review = payment.review or ""
             policy = review in ("", "succeeded_after_doubt") or review.startswith("reversal_refused")
-            news = bool(self._elsewhere) and review.startswith(_ASKED_ABOUT_NEWS)
-            if self._strict and not policy and not news:
+            if self._strict and not policy and not self._about_news(payment):
                 self.violated("I15", f"{payment.id} was handed to a person: {payment.review}")
 
     def check_books(self, payments: list[Payment]) -> None:
