@@ -216,6 +216,11 @@ BUGS: dict[str, Planted] = {
         (
             Mutation(
                 "orchestration.open_calls:OpenCalls.resolve",
+                "engine = self._engine",
+                "from aegispay.domain.outcomes import NotSent\n    engine = self._engine",
+            ),
+            Mutation(
+                "orchestration.open_calls:OpenCalls.resolve",
                 'InDoubt(reason="owner_gone")',
                 "NotSent(reason='owner_gone')",
             ),
@@ -393,7 +398,7 @@ BUGS: dict[str, Planted] = {
             Mutation(
                 "orchestration.lapses:Lapses.expire",
                 "await self._cancel(payment, row)",
-                "await self._engine.release(payment, row)",
+                "await self._engine.leases.release(payment, row)",
             ),
         ),
     ),
