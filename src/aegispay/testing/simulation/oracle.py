@@ -43,10 +43,11 @@ _ASKED_ABOUT_NEWS = (
     "external_capture_does_not_fit",
     "unwanted_attempt",
     "amount_differs",
+    "declined_after_approval",
 )
 """What a person may be asked about somebody else's doings: a PSP without look-ups tells of a void that nothing confirms; the
 news of a void was faster than that of the capture before it; what nobody wanted was captured, or given back in part; our
-capture came after another one, of another amount."""
+capture came after another one, of another amount; a confirmation that a webhook had told of is answered: canceled."""
 _ENDED_WITHOUT = (OperationStatus.DECLINED, OperationStatus.NOT_SENT)
 
 
