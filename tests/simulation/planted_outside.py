@@ -69,17 +69,6 @@ OUTSIDE_BUGS: dict[str, Planted] = {
         ),
         Mode.DASHBOARD,
     ),
-    "release_waits_for_whoever_made_it": Planted(
-        "a void by the person who was asked is booked as no void, for they are still asked",
-        (
-            Mutation(
-                EXTERNAL + "external_void",
-                "if winner is None or not is_held(payment):",
-                "if winner is None or payment.review is not None:\n        return ()\n    if not is_held(payment):",
-            ),
-        ),
-        Mode.DASHBOARD,
-    ),
     "news_is_booked_twice": Planted(
         "a refund that the PSP tells of twice is booked twice",
         (
@@ -94,15 +83,6 @@ OUTSIDE_BUGS: dict[str, Planted] = {
     "dashboard_refund_while_ours_is_under_way": Planted(
         "a refund of ours that is under way is booked once more when the PSP tells of it as somebody's",
         (Mutation(EXTERNAL + "external_refund", "if payment.reserved(OperationKind.REFUND):", "if False:"),),
-        Mode.DASHBOARD,
-    ),
-    "dashboard_void_unconfirmed": Planted(
-        "a notice of a void is believed though the PSP shows the authorisation as open, or captured",
-        (
-            Mutation(
-                OUTSIDE + "Outside._void", 'raise NotYet("the gateway does not confirm the void")', "pass"
-            ),
-        ),
         Mode.DASHBOARD,
     ),
 }

@@ -66,10 +66,15 @@ def _mutated(module: Any, owner: Any, name: str, mutation: Mutation) -> Any:
     return result
 
 
+def _modules() -> list[Any]:
+    return [one for one in list(sys.modules.values()) if getattr(one, "__name__", "").startswith("aegispay")]
+
+
 @contextmanager
 def planted(bug: Planted) -> Generator[None, None, None]:
-    """Within it, the bug is in the code. Functions are replaced wherever they were imported to."""
+    """Within it, the bug is in the code. Functions are replaced wherever they were imported to, or stand in a table."""
     undo: list[tuple[Any, str, Any]] = []
+    listed: list[tuple[dict[Any, Any], Any, Any]] = []
     try:
         for mutation in bug.changes:
             module, owner, name = _find(mutation.target)
@@ -77,17 +82,25 @@ def planted(bug: Planted) -> Generator[None, None, None]:
             after = _mutated(module, owner, name, mutation)
             places = [(owner, name)]
             if owner is module:
+                ours = [
+                    (other, key, value) for other in _modules() for key, value in list(vars(other).items())
+                ]
                 places = [
                     (other, key)
-                    for other in list(sys.modules.values())
-                    if getattr(other, "__name__", "").startswith("aegispay")
-                    for key, value in list(vars(other).items())
+                    for other, key, value in ours
                     if value is before and not (isinstance(value, str) and other is not module)
                 ]
+                tables = [value for _, _, value in ours if isinstance(value, dict) and callable(before)]
+                for table in tables:
+                    for key in [key for key, value in table.items() if value is before]:
+                        listed.append((table, key, before))
+                        table[key] = after
             for place, key in places:
                 undo.append((place, key, before))
                 setattr(place, key, after)
         yield
     finally:
+        for table, key, before in reversed(listed):
+            table[key] = before
         for place, key, before in reversed(undo):
             setattr(place, key, before)

@@ -206,7 +206,8 @@ FINDINGS = (
             seed,
             "dashboard",
             "a person was asked, let the authorisation go at the dashboard, and that was not booked while they were asked",
-            "release_waits_for_whoever_made_it",
+            "orchestration/test_news_of_captures.py"
+            "::test_what_the_asked_person_releases_is_booked_and_what_nothing_confirms_waits_for_them",
         )
         for seed in (412, 602, 734)
     ),
