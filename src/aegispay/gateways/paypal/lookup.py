@@ -72,20 +72,17 @@ class PayPalLookup:
             return LookupFailed(reason="garbage")
         return _found(order_outcome(order, call, call.kind, call.operation_id))
 
-    async def _by_transaction(self, reference: str, call: GatewayCall, left: TimeLeft) -> Lookup:
+    async def _by_transaction(
+        self, reference: str, call: GatewayCall, left: TimeLeft, *, searched: bool = False
+    ) -> Lookup:
         made = await self.transaction(_resource(call.kind), reference, left)
         if operation_of(made.custom_id) not in (None, call.operation_id):
             return LookupFailed(reason="garbage")
+        if searched and call.kind is OperationKind.AUTHORIZE and made.status == "VOIDED":
+            # Its order says whether some of it was captured before, and so whether it had been approved.
+            order = await self._order_of(made, left)
+            return _found(order_outcome(order, call, call.kind, call.operation_id))
         return _found(made_outcome(made, call, call.kind, made.order_id()))
-
-    async def _found(self, reference: str, call: GatewayCall, left: TimeLeft) -> Lookup:
-        """By the search; of an authorization that was voided its order says whether some of it was captured before."""
-        if call.kind is OperationKind.AUTHORIZE:
-            made = await self.transaction(_resource(call.kind), reference, left)
-            if made.status == "VOIDED" and operation_of(made.custom_id) == call.operation_id:
-                order = await self._order_of(made, left)
-                return _found(order_outcome(order, call, call.kind, call.operation_id))
-        return await self._by_transaction(reference, call, left)
 
     async def _capture(self, call: GatewayCall, left: TimeLeft) -> Lookup:
         if call.own_reference is not None:
@@ -182,7 +179,7 @@ class PayPalLookup:
         if found:
             if len(found) > 1:
                 return LookupFailed(reason="several_found")
-            return await self._found(found.pop(), call, left)
+            return await self._by_transaction(found.pop(), call, left, searched=True)
         if refreshed_us is None or refreshed_us < (begin_s + REFRESHED_AFTER_S) * 1_000_000:
             return LookupFailed(reason="search_lags")
         return NotFound()
