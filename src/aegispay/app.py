@@ -21,6 +21,7 @@ from aegispay.gateways.registry import GatewayRegistry
 from aegispay.orchestration.hooks import Hooks
 from aegispay.orchestration.kept_notices import KeptNotice, kept_notices
 from aegispay.orchestration.orchestrator import Orchestrator
+from aegispay.orchestration.persons_word import Word
 from aegispay.orchestration.recovery import RecoveryWorker
 from aegispay.orchestration.recovery_report import RecoveryReport
 from aegispay.orchestration.requests import DEFAULT_MERCHANT, checked_request
@@ -356,17 +357,24 @@ class AegisPay:
         *,
         reason: str,
         reversed_by_hand: bool = False,
+        no_effect: bool = False,
+        took_effect: str | None = None,
         merchant_id: str = DEFAULT_MERCHANT,
     ) -> Payment:
         """Ends the review of a payment that a person was asked about; `reason` says who looked and what they found.
 
-        The payment as it then stands; unchanged where no review is open. Asks no gateway and moves no money.
-        `reversed_by_hand` records that a success which nobody wanted was given back at the gateway, in full.
+        The payment as it then stands; unchanged where no review is open. Asks no gateway and moves no money. At most one of
+        these goes with it: `reversed_by_hand` records that a success which nobody wanted was given back at the gateway, in
+        full; `no_effect`, that the operation which the review is about was not executed there; `took_effect`, that it went
+        through, in full, under this reference of the gateway's. The last two are taken for evidence, so they need a look
+        at the gateway's dashboard: a wrong `no_effect` lets a shop charge again.
 
-        Raises `PaymentNotFound`; `OperationInDoubt` while it is not known what became of it (evidence closes that review
-        by itself); `InvalidState` where an unwanted success was not given back.
+        Raises `PaymentNotFound`; `InvalidRequest` for a reference that is another's; `OperationInDoubt` while it is not
+        known what became of it (evidence closes that review by itself, and so do these two), or somebody is at work on it;
+        `InvalidState` where an unwanted success was not given back, or no review is about an operation in doubt.
         """
-        return await self._orchestrator.close_review(payment_id, reason, reversed_by_hand, merchant_id)
+        word = Word(reversed_by_hand, no_effect, took_effect)
+        return await self._orchestrator.close_review(payment_id, reason, word, merchant_id)
 
     async def recover(self) -> RecoveryReport:
         """One pass of the recovery worker over all operations that are due now."""

@@ -23,6 +23,7 @@ from aegispay.domain.outcomes import (
     Approved,
     DeclineCategory,
     Declined,
+    Evidence,
     InDoubt,
     NextAction,
     NotSent,
@@ -43,6 +44,7 @@ from aegispay.domain.upcast import read_data
 
 AMOUNT = 100
 PART = 40
+WORD = "person: looked"
 CONTRADICTIONS = (
     "amount_differs",
     "captured_beyond",
@@ -157,6 +159,8 @@ def commands_for(payment: Payment) -> Iterator[cmd.Command]:
         yield cmd.StartReversal(operation_id=new_id, target_id=operation.id)
         yield cmd.RecordReversed(operation_id=new_id, target_id=operation.id)
         yield cmd.RequestReview(reason="slow", operation_id=operation.id)
+        yield cmd.CloseReview(reason="seen", operation_id=operation.id)
+        yield from words_of(operation)
         yield cmd.RecordUndone(operation_id=operation.id, code="failed_after_all")
     yield cmd.StartConfirm(operation_id=new_id)
     for amount in (None, PART, AMOUNT - PART, AMOUNT + 1):
@@ -175,6 +179,18 @@ def commands_for(payment: Payment) -> Iterator[cmd.Command]:
         operation_id=new_id, attempt_id=None, amount_minor=PART, reference="of whom"
     )
     yield cmd.OpenDispute(attempt_id=None, reference="of whom", amount_minor=AMOUNT)
+
+
+def words_of(operation: Operation) -> Iterator[cmd.Command]:
+    """What a person may say became of it; in the words of a gateway, so that the payment is no other than by those."""
+    outcomes: tuple[Outcome, ...] = (
+        Approved(reference="r", amount_minor=operation.amount_minor),
+        NotSent(reason="refused"),
+    )
+    for outcome in outcomes:
+        yield cmd.RecordOutcome(
+            operation_id=operation.id, outcome=outcome, evidence=Evidence.PERSON, word=WORD
+        )
 
 
 def told_of(payment: Payment, attempt: Operation, new_id: str) -> Iterator[cmd.Command]:
@@ -214,6 +230,7 @@ def check(step: Step) -> None:
     _check_attempts(step)
     _check_history(step)
     _check_not_stranded(step)
+    _check_word(step)
 
 
 def _require(holds: bool, promise: str, step: Step | Reached) -> None:
@@ -332,6 +349,20 @@ def _check_not_stranded(step: Step) -> None:
         _require(False, f"the follow-up {follow_up} is not refused ({refusal})", step)
         return
     _require(not stranded(after.payment), "after its follow-up somebody works on the payment", step)
+
+
+def _check_word(step: Step) -> None:
+    """A person is heard where they were asked, on what is in doubt; that ends the doubt, and the review as theirs."""
+    command, before = step.command, step.before
+    if not isinstance(command, cmd.RecordOutcome) or command.evidence is not Evidence.PERSON:
+        return
+    doubtful = (OperationStatus.STARTED, OperationStatus.IN_DOUBT, OperationStatus.PENDING)
+    was, now = (one.operation(command.operation_id) for one in (before, step.after.payment))
+    _require(before.review_until_evidence, "a person speaks where they were asked", step)
+    _require(was is not None and was.status in doubtful, "a person speaks of what is in doubt", step)
+    _require(now is not None and not now.unfinished, "a person's word ends the doubt", step)
+    closed = [one for one in step.data if isinstance(one, ev.ReviewClosed)]
+    _require(closed == [ev.ReviewClosed(reason=WORD)], "a person's word ends their review once", step)
 
 
 def check_stream(reached: Reached) -> None:

@@ -71,6 +71,18 @@ def close_dispute(
     )
 
 
+def told(index: int, outcome: Outcome) -> Sequence[cmd.Command]:
+    """Asked what became of an operation in doubt, a person says it."""
+    word = cmd.RecordOutcome(
+        operation_id=name(index), outcome=outcome, evidence=Evidence.PERSON, word="person: looked"
+    )
+    return (
+        ends(index, InDoubt(reason="timeout")),
+        cmd.RequestReview(reason="slow", operation_id=name(index)),
+        word,
+    )
+
+
 OPEN_DISPUTE = cmd.OpenDispute(attempt_id="op_1", reference="d", amount_minor=AMOUNT, reason="fraud")
 
 _EARLIER: Sequence[cmd.Command] = (attempt(0), ends(0, SOFT, again=True), attempt(1, "b"))
@@ -102,6 +114,11 @@ MANUAL: dict[str, Sequence[cmd.Command]] = {
     "captured, which failed after all": (
         *(*_AUTHORIZED, capture(2, PART), ends(2, approved(PART))),
         cmd.RecordUndone(operation_id=name(2), code="capture_failed", evidence=Evidence.LOOKUP),
+    ),
+    "capture told by a person": (
+        *_AUTHORIZED,
+        capture(2),
+        *told(2, Approved(reference="r6", amount_minor=AMOUNT)),
     ),
     "authorized in doubt": (*_EARLIER, ends(1, InDoubt(reason="timeout"))),
 }
@@ -140,6 +157,7 @@ AUTOMATIC: dict[str, Sequence[cmd.Command]] = {
         *(*_EARLIER, ends(1, InDoubt(reason="timeout"))),
         cmd.RequestReview(reason="slow", operation_id=name(1)),
     ),
+    "a person saw no effect": (*_EARLIER, *told(1, NotSent(reason="person"))),
 }
 
 

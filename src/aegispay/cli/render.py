@@ -169,6 +169,8 @@ def _head(payment: Payment, newest: int) -> list[tuple[str, object]]:
             waits = payment.review_until_evidence and payment.unfinished
             then = f"sync {payment.id}" if waits else f"review close {payment.id} --reason TEXT"
             rows.append(("then", f"aegispay {then}"))
+            if waits:
+                rows.append(("or", "aegispay review close --help: when you have seen what became of it"))
     return rows
 
 

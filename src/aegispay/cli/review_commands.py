@@ -16,6 +16,7 @@ from aegispay.domain.events import Event
 from aegispay.domain.ids import check_payment_id
 from aegispay.domain.payment import Payment
 from aegispay.domain.states import PaymentState
+from aegispay.orchestration.persons_word import Word, check_word
 from aegispay.orchestration.reviews import check_reason
 from aegispay.storage.rows import LIST_MAX
 from aegispay.storage.store import Store
@@ -96,18 +97,42 @@ def _close(
             help="A success that nobody wanted was given back at the gateway, in full: record that.",
         ),
     ] = False,
+    no_effect: Annotated[
+        bool,
+        typer.Option(
+            "--no-effect",
+            help="The operation in doubt is not at the gateway: nothing was taken, and nothing will be.",
+        ),
+    ] = False,
+    took_effect: Annotated[
+        str | None,
+        typer.Option(
+            "--took-effect",
+            metavar="REFERENCE",
+            help="The operation in doubt went through at the gateway, in full, and this is its id there.",
+        ),
+    ] = None,
     merchant: Merchant = MERCHANT,
 ) -> int:
     """End a payment's review: what had waited for it goes on. No gateway is asked, and no money moves.
 
-    A payment that is in no review stays as it is. A doubt is not closed: what the gateway says does that.
+    A payment that is in no review stays as it is. A doubt ends with what the gateway says. Where it never says, somebody
+    who has found the operation at its dashboard, or has made sure that it is not there, says so: that is taken for
+    evidence. A wrong --no-effect lets the payer be charged again, so look by the operation's id, which `aegispay show`
+    tells, and not before the gateway can have it no more. The operation is still watched, for you may be wrong.
     """
     target = check_payment_id(payment_id)
     text = check_reason(reason)
+    check_word(Word(reversed_by_hand, no_effect, took_effect))
 
     async def work(pay: AegisPay) -> Payment:
         return await pay.close_review(
-            target, reason=text, reversed_by_hand=reversed_by_hand, merchant_id=merchant
+            target,
+            reason=text,
+            reversed_by_hand=reversed_by_hand,
+            no_effect=no_effect,
+            took_effect=took_effect,
+            merchant_id=merchant,
         )
 
     payment = session.run_with(session.pay(session.open_config()), work)
@@ -137,7 +162,9 @@ def register(app: typer.Typer) -> None:
         "close",
         examples="""
         aegispay review close pay_... --reason "ann: amount agreed with the shop"
-        aegispay review close pay_... --reason "ben: refunded at the dashboard" --reversed-by-hand""",
+        aegispay review close pay_... --reason "ben: refunded at the dashboard" --reversed-by-hand
+        aegispay review close pay_... --reason "ben: not in the dashboard" --no-effect
+        aegispay review close pay_... --reason "ben: it is there" --took-effect 5O190127TN364715T""",
     )(_close)
     group.callback(invoke_without_command=True)(_which)
     app.add_typer(group)

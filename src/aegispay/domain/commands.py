@@ -46,6 +46,8 @@ class RecordOutcome(_Command, frozen=True, kw_only=True):
     will_try_next: bool = False
     """If this attempt had no effect and `next_may_start`, no failure is recorded: the payment is then
     `stranded`, and the caller starts the next attempt in the same commit."""
+    word: str = ""
+    """Where the evidence is a person: why the review that asked them ends."""
 
 
 class StartConfirm(_Command, frozen=True, kw_only=True):
@@ -149,6 +151,9 @@ class CloseReview(_Command, frozen=True, kw_only=True):
     """A person has looked, and says why the payment goes on."""
 
     reason: str
+    operation_id: str | None = None
+    """The operation that the review named. Once this one has ended, the doubts of others keep no review open: they get
+    reviews of their own when their time comes."""
 
 
 class OpenDispute(_Command, frozen=True, kw_only=True):

@@ -35,13 +35,13 @@ from aegispay.domain.record import (
     ask_person,
     may_try_next,
     next_may_start,
-    record,
     stranded,
     undo,
     unreversed,
 )
 from aegispay.domain.starting import capture_to_refund, fresh, gateway_key, room
 from aegispay.domain.states import PAID, PaymentState
+from aegispay.domain.word import record_outcome
 
 __all__ = [
     "ATTEMPTS_MAX",
@@ -340,19 +340,28 @@ def _close_review(payment: Payment, command: cmd.CloseReview) -> Events:
             f"an unwanted success of {payment.id} must be reversed first: {_listed(payment, owed)}.",
             hint="Give it back at the gateway, and close the review as reversed by hand.",
         )
-    waiting = payment.unfinished
-    if waiting and payment.review_until_evidence and not payment.review.startswith(REVERSAL_REFUSED):
-        by_hand = any(op.compensates for op in waiting)
-        raise OperationInDoubt(
-            f"{payment.id} is in review until it is known what became of it: {_listed(payment, waiting)}.",
-            hint="It is still tried; or give it back at the gateway, and close the review as reversed by hand."
-            if by_hand
-            else "What the gateway says closes the review by itself; `sync` asks it now.",
-        )
+    if payment.review_until_evidence and not payment.review.startswith(REVERSAL_REFUSED):
+        _check_known(payment, command.operation_id)
     reopened = replace(payment, review=None)
     if stranded(replace(reopened, state=state_of(reopened))):
         raise InvalidState(f"{payment.id} would wait for something that nobody does.")
     return (ev.ReviewClosed(reason=command.reason),)
+
+
+def _check_known(payment: Payment, about: str | None) -> None:
+    """Raises `OperationInDoubt` while it is not known what became of the operation that the review is about."""
+    named = payment.operation(about) if about else None
+    waiting = payment.unfinished
+    if not waiting or (named is not None and not named.unfinished):
+        return
+    by_hand = any(op.compensates for op in waiting)
+    raise OperationInDoubt(
+        f"{payment.id} is in review until it is known what became of it: {_listed(payment, waiting)}.",
+        hint="It is still tried; or give it back at the gateway, and close the review as reversed by hand."
+        if by_hand
+        else "What the gateway says closes the review by itself; `sync` asks it now. Whoever has seen there what "
+        "became of it says so: close the review with no effect, or as gone through under the gateway's reference.",
+    )
 
 
 def _listed(payment: Payment, operations: Iterable[Operation]) -> str:
@@ -366,7 +375,7 @@ def _listed(payment: Payment, operations: Iterable[Operation]) -> str:
 
 _DECIDERS: dict[type, Callable[[Payment, Any], Events]] = {
     cmd.StartAttempt: _start_attempt,
-    cmd.RecordOutcome: record,
+    cmd.RecordOutcome: record_outcome,
     cmd.StartConfirm: _start_confirm,
     cmd.StartCapture: _start_capture,
     cmd.StartVoid: _start_void,

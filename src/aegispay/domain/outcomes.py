@@ -83,7 +83,7 @@ class NotSent(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="not_sent
     """Proof that nothing was executed."""
 
     reason: str
-    """`connection_refused`, `dns`, `tls`, `rate_limited`, `unauthorized`, `breaker_open`, `not_found`, ..."""
+    """`connection_refused`, `dns`, `tls`, `rate_limited`, `unauthorized`, `breaker_open`, `not_found`, `person`, ..."""
     retry_after_s: float | None = None
 
 
@@ -108,3 +108,4 @@ class Evidence(StrEnum):
     WEBHOOK = "webhook"
     SETTLEMENT = "settlement"
     PERSON = "person"
+    """Somebody who was asked in a review has looked at the gateway."""

@@ -94,7 +94,7 @@ def record(payment: Payment, command: cmd.RecordOutcome) -> Events:
     else:
         return _still_pending(operation, outcome)
     if events and _clears_review(payment, operation, events):
-        events.append(ev.ReviewClosed(reason=f"evidence: {command.evidence}"))
+        events.append(ev.ReviewClosed(reason=command.word or f"evidence: {command.evidence}"))
     return tuple(events)
 
 

@@ -17,6 +17,8 @@ from aegispay.domain.payment import Operation, OperationStatus
 
 NOT_FOUND = "not_found"
 """The reason of a `NotSent` that rests on a look-up which found nothing."""
+PERSON = "person"
+"""The reason of a `NotSent` that rests on a person's word."""
 ACTION_EXPIRED = "action_expired"
 """The code of a payment whose payer did not act in time at a gateway that can cancel nothing."""
 
@@ -40,5 +42,5 @@ def is_evidence(outcome: Outcome) -> bool:
 def is_weak(outcome: Outcome) -> bool:
     """Whether an end without effect is believed only as long as nothing else turns up."""
     if isinstance(outcome, NotSent):
-        return outcome.reason == NOT_FOUND
+        return outcome.reason in (NOT_FOUND, PERSON)
     return isinstance(outcome, Declined) and outcome.code == ACTION_EXPIRED

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from aegispay.domain.errors import StaleFence, VersionConflict
-from aegispay.domain.payment import Payment
+from aegispay.domain.errors import OperationInDoubt, StaleFence, VersionConflict
+from aegispay.domain.payment import Operation, Payment
 from aegispay.orchestration.journal import Journal
 from aegispay.orchestration.rows import NEVER_SENT, Rows
 from aegispay.orchestration.settings import HARD_TIMEOUT_MARGIN_S, Settings
@@ -55,6 +55,22 @@ class Leases:
         sending = self._rows.leased(replace(row, sent_at_us=self._clock.now_us()))
         await self._keep(payment, row, sending)
         return sending
+
+    # --- when a person goes on -------------------------------------------------------------------------------
+
+    async def waiting(self, operation: Operation) -> InFlight | None:
+        """The row of an operation that nobody works on at this moment; whoever commits under its fence has taken it over.
+
+        Raises `OperationInDoubt` while somebody's lease runs.
+        """
+        row = await self._store.find_in_flight(operation.id)
+        if row is not None and row.owner and row.due_at_us > self._clock.steady_us():
+            raise OperationInDoubt(
+                f"{operation.kind} {operation.id} at {operation.gateway} is being tried at this moment.",
+                payment_id=row.payment_id,
+                hint="Try again in a minute.",
+            )
+        return row
 
     # --- when others may go on ------------------------------------------------------------------------------
 

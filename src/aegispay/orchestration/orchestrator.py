@@ -28,6 +28,7 @@ from aegispay.orchestration.followups import FollowUp, FollowUps
 from aegispay.orchestration.hooks import Hooks
 from aegispay.orchestration.inbound import Inbound
 from aegispay.orchestration.journal import Journal
+from aegispay.orchestration.persons_word import Word, check_word
 from aegispay.orchestration.requests import (
     DEFAULT_MERCHANT,
     PaymentRequest,
@@ -234,14 +235,13 @@ class Orchestrator:
         )
         return await self._answer(flight, timeout_s)
 
-    async def close_review(
-        self, payment: str, reason: str, reversed_by_hand: bool, merchant_id: str
-    ) -> Payment:
+    async def close_review(self, payment: str, reason: str, word: Word, merchant_id: str) -> Payment:
         """Ends the payment's review, on a person's word."""
         self._check_running()
         check_reason(reason)
+        word = check_word(word)
         found = await self.get(payment, merchant_id)
-        return await self._reviews.close(found, reason, reversed_by_hand=reversed_by_hand)
+        return await self._reviews.close(found, reason, word)
 
     # --- reading and evidence on demand -------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from aegispay.domain import commands as cmd
 from aegispay.domain.errors import InvalidState, VersionConflict
 from aegispay.domain.events import OperationKind
@@ -85,6 +87,27 @@ class Recorder:
                 payment = await self._journal.load(payment.id)
         raise VersionConflict(payment_id=payment.id)
 
+    async def record_word(
+        self, payment: Payment, operation: Operation, row: InFlight | None, learns: cmd.RecordOutcome
+    ) -> Payment:
+        """Commits a person's word of an operation that nobody works on, in place of whoever would take it up next.
+
+        What the merchant's policy makes follow a success in doubt is left out, and so is what asks a person of a refusal:
+        they have just decided. Raises `VersionConflict` and `StaleFence` where something came first.
+        """
+        draft = self._journal.draft(payment)
+        draft.apply(learns)
+        held = row or self._rows.new(draft.current, operation.id, operation.gateway)
+        opens = self._followers(draft, held, None, None)
+        keep = self._rows.after(draft.current, held, learns.outcome)
+        if row is None:
+            return await self._journal.commit(draft, opens=(*opens, keep) if keep else opens)
+        if keep is not None:
+            # With a fence of its own: whoever lost the operation long ago and wakes up now must not send it again.
+            keep = replace(keep, fence=row.fence + 1)
+        guard = Guard(operation_id=row.operation_id, fence=row.fence, keep=keep)
+        return await self._journal.commit(draft, guard=guard, opens=opens)
+
     def _drafted(
         self,
         payment: Payment,
@@ -113,6 +136,8 @@ class Recorder:
                     raise
                 follow = asks_person()  # It cannot be taken back now; it is recorded all the same.
                 continue
+            if learnt:
+                self._ask_where_kept(draft, row)
             return draft, opens, learnt
 
     def _followers(
@@ -139,12 +164,16 @@ class Recorder:
         if reversal is not None and approved:
             draft.apply(reversal)
             opens.append(self._rows.new(draft.current, reversal.operation_id, operation.gateway))
-        no_effect = operation.status in (OperationStatus.DECLINED, OperationStatus.NOT_SENT)
-        if operation.reason == AFTER_DOUBT and no_effect and draft.current.review is None:
-            # What the policy began had no effect, and nobody waits for its answer.
+        return tuple(opens)
+
+    def _ask_where_kept(self, draft: Draft, row: InFlight) -> None:
+        """What the policy began to give back had no effect, and nobody waits for its answer: a person decides."""
+        operation = draft.current.operation(row.operation_id)
+        if operation is None or operation.reason != AFTER_DOUBT or draft.current.review is not None:
+            return
+        if operation.status in (OperationStatus.DECLINED, OperationStatus.NOT_SENT):
             reason = f"reversal_refused: {operation.code}"
             draft.apply(cmd.RequestReview(reason=reason, operation_id=operation.id))
-        return tuple(opens)
 
     def _begin(self, draft: Draft, attempt: NextAttempt) -> InFlight:
         draft.apply(

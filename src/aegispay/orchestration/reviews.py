@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from aegispay.domain import commands as cmd
-from aegispay.domain.errors import InvalidRequest, InvalidState, OperationInDoubt, StaleFence, VersionConflict
+from aegispay.domain.errors import InvalidRequest, InvalidState, StaleFence, VersionConflict
 from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.orchestration.engine import Engine
+from aegispay.orchestration.persons_word import PersonsWord, Word, named_by_review
 from aegispay.orchestration.requests import check_text
 from aegispay.storage.store import Guard
 
@@ -26,22 +27,25 @@ class Reviews:
 
     def __init__(self, engine: Engine):
         self._engine = engine
+        self._persons_word = PersonsWord(engine)
 
-    async def close(self, payment: Payment, reason: str, *, reversed_by_hand: bool) -> Payment:
+    async def close(self, payment: Payment, reason: str, word: Word) -> Payment:
         """The payment after the review; as it is where none is open. Raises the domain's refusals with nothing written."""
         asked = payment.review
         text = f"person: {check_reason(reason)}"
         for _ in range(_TRIES_MAX):
-            if payment.review is None:
+            if payment.review is None and not word.ends_doubt:
                 return payment
-            if payment.review != asked:
+            if payment.review not in (None, asked):
                 raise InvalidState(
                     f"{payment.id} is now in review for another reason: {payment.review}.",
                     payment_id=payment.id,
                     hint="Look at it again, and then close that.",
                 )
             try:
-                payment = await self._step(payment, text, reversed_by_hand)
+                if word.ends_doubt:
+                    return await self._persons_word.recorded(payment, word, text)
+                payment = await self._step(payment, text, word.reversed_by_hand)
             except (VersionConflict, StaleFence):
                 payment = await self._engine.journal.load(payment.id)
         raise VersionConflict(payment_id=payment.id)
@@ -61,7 +65,8 @@ class Reviews:
                 operation_id = engine.journal.new_operation_id()
                 draft.apply(cmd.RecordReversed(target_id=target_id, operation_id=operation_id))
         if len(under_way) <= 1:
-            draft.apply(cmd.CloseReview(reason=reason))
+            events = await engine.store.load_events(payment.id, until_version=payment.version)
+            draft.apply(cmd.CloseReview(reason=reason, operation_id=named_by_review(events)))
         return await engine.journal.commit(draft, guard=guard)
 
     def _check_reversed(self, payment: Payment) -> None:
@@ -75,14 +80,5 @@ class Reviews:
 
     async def _taken_over(self, reversal: Operation) -> Guard | None:
         """The guard that keeps every worker from sending the reversal that a person has made."""
-        engine = self._engine
-        row = await engine.store.find_in_flight(reversal.id)
-        if row is None:
-            return None
-        if row.owner and row.due_at_us > engine.ports.clock.steady_us():
-            raise OperationInDoubt(
-                f"{reversal.kind} {reversal.id} at {reversal.gateway} is being tried at this moment.",
-                payment_id=row.payment_id,
-                hint="Try again in a minute.",
-            )
-        return Guard(operation_id=row.operation_id, fence=row.fence)
+        row = await self._engine.leases.waiting(reversal)
+        return None if row is None else Guard(operation_id=row.operation_id, fence=row.fence)

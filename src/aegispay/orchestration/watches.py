@@ -1,14 +1,14 @@
-"""Watches over attempts that ended because nothing was found: the money may have moved all the same."""
+"""Watches over what ended because nothing was found, or a person said so: the money may have moved all the same."""
 
 from __future__ import annotations
 
 from aegispay.domain.events import OperationKind
-from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent, RequiresAction
+from aegispay.domain.outcomes import Approved, Declined, Evidence, NotSent, Outcome, Pending, RequiresAction
 from aegispay.domain.payment import Operation, OperationStatus, Payment
 from aegispay.gateways.gateway import Found, NotFound
 from aegispay.orchestration.driver import Driver
 from aegispay.orchestration.engine import Engine
-from aegispay.orchestration.known import ACTION_EXPIRED, Known
+from aegispay.orchestration.known import ACTION_EXPIRED, PERSON, Known
 from aegispay.orchestration.questions import REVIEWED_INTERVAL_S, Questions
 from aegispay.storage.store import InFlight
 
@@ -22,7 +22,7 @@ class Watches:
         self._questions = questions
 
     async def look_again(self, payment: Payment, operation: Operation, row: InFlight) -> None:
-        """One more look at an attempt that ended because nothing was found; again later where the answer is unclear."""
+        """One more look at what ended because nothing was found; again later where the answer is unclear."""
         engine = self._engine
         parent = payment.operation(operation.parent_id) if operation.parent_id else None
         if operation.kind is OperationKind.CONFIRM and parent and parent.status is OperationStatus.APPROVED:
@@ -44,15 +44,25 @@ class Watches:
                 await engine.leases.hand_over(payment, row, REVIEWED_INTERVAL_S)
             else:
                 await engine.leases.release(payment, row)
-        elif (
-            self._questions.age_s(operation) < engine.settings.review_after_s + engine.settings.watch_after_s
-        ):
-            await engine.leases.hand_over(payment, row, engine.settings.watch_after_s)
         else:
-            payment = await self._questions.ask_a_person(
-                payment, operation, row, "failed, and the gateway does not say that it had no effect"
-            )
+            await self._unclear(payment, operation, row, outcome)
+
+    async def _unclear(
+        self, payment: Payment, operation: Operation, row: InFlight, outcome: Outcome | None
+    ) -> None:
+        """Looks again later, for about a day; then a person is asked, unless they have said already what they saw."""
+        engine = self._engine
+        again_s = engine.settings.watch_after_s
+        # They looked where we cannot: that we see nothing is no reason to ask them again. That it is under way is one.
+        told = operation.code == PERSON and not isinstance(outcome, Pending)
+        looked_s = row.tries * again_s if told else self._questions.age_s(operation) - again_s
+        if looked_s < engine.settings.review_after_s:
+            await engine.leases.hand_over(payment, row, again_s)
+            return
+        if not told:
+            reason = "failed, and the gateway does not say that it had no effect"
+            payment = await self._questions.ask_a_person(payment, operation, row, reason)
             if payment.review is None:
-                await engine.leases.hand_over(payment, row, engine.settings.watch_after_s)
-            else:
-                await engine.leases.release(payment, row)
+                await engine.leases.hand_over(payment, row, again_s)
+                return
+        await engine.leases.release(payment, row)

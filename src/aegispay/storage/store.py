@@ -29,7 +29,7 @@ class Purpose(StrEnum):
     EXPIRY = "expiry"
     """An authorisation that lapses when due."""
     WATCH = "watch"
-    """It ended on a look-up that found nothing; due for one more look."""
+    """It ended on a look-up that found nothing, or on a person's word; due for one more look."""
 
 
 class InFlight(msgspec.Struct, frozen=True, gc=False, kw_only=True):
