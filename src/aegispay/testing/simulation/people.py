@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 from aegispay.app import AegisPay
+from aegispay.domain.events import OperationKind
 from aegispay.domain.money import Money
 from aegispay.domain.payment import Operation, OperationStatus
+from aegispay.domain.word import TELLABLE
 from aegispay.orchestration.results import Result
 from aegispay.sandbox.bank import Bank, BankCharge, MovementKind
 from aegispay.testing.simulation.clients import Ask, Desk
@@ -19,6 +22,15 @@ from aegispay.testing.simulation.psps import PspSide
 from aegispay.testing.simulation.trace import Trace
 
 _ACTS_MAX = 12
+_MOVES = {
+    OperationKind.AUTHORIZE: MovementKind.AUTHORIZATION,
+    OperationKind.CHARGE: MovementKind.AUTHORIZATION,
+    OperationKind.CONFIRM: MovementKind.AUTHORIZATION,
+    OperationKind.CAPTURE: MovementKind.CAPTURE,
+    OperationKind.VOID: MovementKind.RELEASE,
+    OperationKind.REFUND: MovementKind.REFUND,
+}
+"""The line in the bank's books that an operation makes."""
 
 
 class People:
@@ -95,20 +107,34 @@ class People:
         for payment in self._oracle.payments():
             if payment.review is None:
                 continue
+            doubt = [op for op in payment.operations if op.status in TELLABLE]
+            if payment.review_until_evidence and len(doubt) == 1 and not doubt[0].compensates:
+                await self._close(payment.id, **self._word_on(doubt[0]))
+                continue
             unwanted = [op for op in payment.operations if op.status is OperationStatus.UNWANTED]
             given_back = [op for op in unwanted if self._give_back(op)]
-            by_hand = bool(unwanted) and len(given_back) == len(unwanted)
-            payment_id = payment.id
-
-            async def do(pay: AegisPay, payment_id: str = payment_id, by_hand: bool = by_hand) -> Result:
-                await pay.close_review(payment_id, reason="ben looked", reversed_by_hand=by_hand)
-                return await pay.sync(payment_id)
-
             self._oracle.looked_at(payment)
-            self._faults.fire("review_looked_at")
-            await self._desk.ask(
-                Ask("review", f"close {payment_id}", f"close the review of {payment_id}", do)
-            )
+            by_hand = bool(unwanted) and len(given_back) == len(unwanted)
+            await self._close(payment.id, reversed_by_hand=by_hand)
+
+    async def _close(self, payment_id: str, **found: Any) -> None:
+        async def do(pay: AegisPay) -> Result:
+            await pay.close_review(payment_id, reason="ben looked", **found)
+            return await pay.sync(payment_id)
+
+        self._faults.fire("review_looked_at")
+        shape = f"close the review of {payment_id}: {found}"
+        await self._desk.ask(Ask("review", f"close {payment_id}", shape, do))
+
+    def _word_on(self, doubt: Operation) -> dict[str, Any]:
+        """What the PSP's own pages say of an operation in doubt, which nothing else could tell."""
+        kind = _MOVES[doubt.kind]
+        for one in self._bank.movements():
+            if (one.account, one.reference, one.kind) == (doubt.gateway, doubt.id, kind):
+                self._faults.fire("word_took_effect")
+                return {"took_effect": one.movement_id}
+        self._faults.fire("word_no_effect")
+        return {"no_effect": True}
 
     def _give_back(self, unwanted: Operation) -> bool:
         """All of an unwanted success; whether the PSP did it, or somebody had done it before."""
