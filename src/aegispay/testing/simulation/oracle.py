@@ -111,6 +111,7 @@ class Oracle:
         """What the merchant wants of a success in doubt whose caller has gone."""
         self._left_in_doubt: set[str] = set()
         self._looked_at: set[str] = set()
+        self._settled_by_word: set[str] = set()
         self._elsewhere: set[tuple[MovementKind, str]] = set()
         """What somebody else did to which of our payments."""
         self._not_ours = False
@@ -403,7 +404,10 @@ class Oracle:
         """Payments of which a person was asked what somebody else did: our books are not to be trusted until they say."""
         if not self._elsewhere:
             return set()
-        return {one.id for one in payments if self._about_news(one)} | self._looked_at
+        # What was told of while a doubt lasted for more than a day may have been left to a person by itself.
+        listed = {self.told_of(one[0], one[3]) for one in self._database.notices() if one[2] == "unmatched"}
+        asked = {one.id for one in payments if self._about_news(one)}
+        return asked | self._looked_at | (listed & self._settled_by_word)
 
     def _about_news(self, payment: Payment) -> bool:
         """Whether a person was asked since somebody else acted: of what they did, or of ours that looks like theirs."""
@@ -412,6 +416,10 @@ class Oracle:
             "in doubt for"
         )
         return ours_like_theirs or (bool(self._elsewhere) and review.startswith(_ASKED_ABOUT_NEWS))
+
+    def settled_by_word(self, payment: Payment) -> None:
+        """A person says what became of an operation that was in doubt until then."""
+        self._settled_by_word.add(payment.id)
 
     def looked_at(self, payment: Payment) -> None:
         """A person closes the review of this payment: what they were asked about is theirs to put right."""

@@ -109,6 +109,7 @@ class People:
                 continue
             doubt = [op for op in payment.operations if op.status in TELLABLE]
             if payment.review_until_evidence and len(doubt) == 1 and not doubt[0].compensates:
+                self._oracle.settled_by_word(payment)
                 await self._close(payment.id, **self._word_on(doubt[0]))
                 continue
             unwanted = [op for op in payment.operations if op.status is OperationStatus.UNWANTED]
