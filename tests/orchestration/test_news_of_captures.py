@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec.structs import replace
 
 from aegispay.app import AegisPay
 from aegispay.domain import commands as cmd
@@ -54,6 +55,36 @@ async def half_a_day(pay: AegisPay) -> None:
     for _ in range(24):
         await asyncio.sleep(DAY_S / 48)
         await pay.recover()
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+async def test_they_are_booked_in_any_order_where_we_captured_nothing(
+    make_world: Make, order: tuple[int, ...]
+) -> None:
+    """The void may look like the end of the payment; the refund must not be lost then, nor the capture left to a person."""
+    gateway = TellingGateway("alpha")
+    pay, payment = await held(make_world, gateway)
+    canceled = Declined(category=DeclineCategory.HARD, code="canceled")
+    gateway.look_up = answering(Found(outcome=canceled))  # type: ignore[method-assign]
+    reference = payment.gateway_reference or ""
+    events = [
+        told(K.CAPTURE, 30_00, "ca_1", reference),
+        told(K.REFUND, 10_00, "re_1", reference),
+        told(K.VOID, 70_00, "vo_1", reference),
+    ]
+    for number in order:
+        await tell(pay, events[number])
+    await half_a_day(pay)
+    after = await pay.get(payment.id)
+    assert (after.captured_minor, after.refunded_minor, after.released_minor) == (30_00, 10_00, 70_00)
+    assert (after.state, after.review) == (S.PARTIALLY_REFUNDED, None)
+
+
+async def test_news_in_another_currency_is_a_persons(make_world: Make) -> None:
+    pay, payment = await held(make_world, TellingGateway("alpha"))
+    await tell(pay, replace(told(K.CAPTURE, 30_00, "ca_1", payment.gateway_reference or ""), currency="EUR"))
+    after = await pay.get(payment.id)
+    assert (after.captured_minor, after.review) == (0, "external_capture_does_not_fit: ca_1")
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

@@ -93,7 +93,9 @@ def test_a_refund_that_does_not_fit_is_left_to_a_person(amount: int) -> None:
 def test_a_refund_of_what_was_never_captured_does_not_fit() -> None:
     assert isinstance(decide(lived(attempt(0), ends(0, HARD)), given_back())[0], ev.ReviewRequested)
     gone = held(*CHARGED, void(1), ends(1, approved()))
-    assert isinstance(decide(gone, given_back())[0], ev.ReviewRequested)
+    assert isinstance(decide(gone, given_back(AMOUNT))[0], ev.ReviewRequested)
+    final = held(*CHARGED, capture(1, PART), ends(1, approved(PART)))
+    assert isinstance(decide(final, given_back(PART + 1))[0], ev.ReviewRequested)
 
 
 def test_a_refund_that_is_faster_than_the_news_of_its_capture_waits_for_it() -> None:
@@ -105,7 +107,19 @@ def test_a_refund_that_is_faster_than_the_news_of_its_capture_waits_for_it() -> 
     part = held(*CHARGED, capture(1, PART, final=False), ends(1, approved(PART)))
     with pytest.raises(InvalidState, match=waits):
         decide(part, given_back(PART + 1))
+    gone = held(*CHARGED, void(1), ends(1, approved()))
+    with pytest.raises(InvalidState, match=waits):
+        decide(gone, given_back(AMOUNT - 1))
     assert isinstance(decide(part, given_back(AMOUNT + 1))[0], ev.ReviewRequested)
+
+
+def test_a_settled_refund_does_not_wait_for_news_that_no_report_brings() -> None:
+    settled = replace(given_back(), evidence=Evidence.SETTLEMENT)
+    assert isinstance(decide(held(*CHARGED), settled)[0], ev.ReviewRequested)
+
+
+def test_a_refund_from_outside_fits_into_what_was_captured_in_part() -> None:
+    part = held(*CHARGED, capture(1, PART, final=False), ends(1, approved(PART)))
     assert isinstance(decide(part, given_back(PART))[0], ev.OperationStarted)
 
 
@@ -260,6 +274,28 @@ def test_a_capture_at_a_gateway_that_captures_but_once_releases_the_rest() -> No
 def test_a_capture_that_was_slower_than_the_release_of_the_rest_eats_into_it() -> None:
     after = held(*CHARGED, capture(1, PART, final=False), ends(1, approved(PART)), let_go(), taken(1, "op_8"))
     assert (after.captured_minor, after.released_minor) == (PART + 1, AMOUNT - PART - 1)
+
+
+@pytest.mark.parametrize("reason", [None, "expired"])
+def test_what_was_captured_before_the_rest_was_released_is_booked_though_it_is_heard_of_later(
+    reason: str | None,
+) -> None:
+    """Ours or somebody's void: it released what the capture had left."""
+    for released in (void(1, reason) if reason else void(1), None):
+        script = (*CHARGED, released, ends(1, approved())) if released else (*CHARGED, let_go("op_7"))
+        after = held(*script, taken(PART))
+        assert (after.captured_minor, after.released_minor) == (PART, AMOUNT - PART)
+        assert after.state is PaymentState.SUCCEEDED
+        assert isinstance(decide(held(*script), taken(AMOUNT))[0], ev.ReviewRequested)
+
+
+def test_where_a_gateway_captures_but_once_the_same_amount_is_the_same_capture_by_another_name() -> None:
+    """Half of an authorisation was captured, in the end: another half of the same amount would fit."""
+    once = replace(taken(PART), final=True, once=True)
+    final = held(*CHARGED, capture(1, PART), ends(1, approved(PART)))
+    assert decide(final, once) == ()
+    assert isinstance(decide(final, replace(once, once=False))[0], ev.ReviewRequested)
+    assert isinstance(decide(final, replace(once, amount_minor=PART - 1))[0], ev.ReviewRequested)
 
 
 def test_a_capture_that_is_faster_than_the_authorisation_waits_for_it() -> None:

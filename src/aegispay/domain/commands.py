@@ -123,7 +123,9 @@ class RecordExternalCapture(_Command, frozen=True, gc=False, kw_only=True):
     """The PSP's id of the capture."""
     evidence: Evidence = Evidence.WEBHOOK
     final: bool = False
-    """Whether nothing more can be captured, so that the rest is released: so it is where a PSP captures but once."""
+    """Whether nothing more can be captured, so that the rest is released."""
+    once: bool = False
+    """Whether this gateway captures but once."""
 
 
 class RecordUndone(_Command, frozen=True, gc=False, kw_only=True):

@@ -36,7 +36,8 @@ def external_refund(payment: Payment, command: cmd.RecordExternalRefund) -> Even
     if payment.reserved(OperationKind.REFUND):
         raise OperationInDoubt(f"a refund of {payment.id} is under way; it may be this one.")
     left = payment.captured_minor - payment.refunded_minor - payment.lost_minor
-    if left < command.amount_minor <= left + _uncaptured(payment):
+    waits = left < command.amount_minor <= left + _uncaptured(payment)
+    if waits and command.evidence is not Evidence.SETTLEMENT:  # A report is not told a second time.
         raise InvalidState(f"{command.reference} gives back what is not known to be captured; it waits.")
     if winner is None or payment.disputes_open or not 0 < command.amount_minor <= left:
         return ask_about_news(payment, f"external_refund_does_not_fit: {command.reference}")
@@ -100,6 +101,8 @@ def external_capture(payment: Payment, command: cmd.RecordExternalCapture) -> Ev
     for operation in payment.unfinished:
         if operation.kind in (OperationKind.CAPTURE, OperationKind.VOID) and not operation.compensates:
             raise OperationInDoubt(f"a {operation.kind} of {payment.id} is under way; it may be this one.")
+    if command.once and command.amount_minor == payment.captured_minor:
+        return ()  # There can be no other capture: it is told once more, under another name.
     room(payment, command.operation_id)
     left = payment.capturable_minor
     if payment.disputes_open or not 0 < command.amount_minor <= _uncaptured(payment):
@@ -188,8 +191,15 @@ def ask_about_news(payment: Payment, reason: str) -> Events:
 
 
 def _uncaptured(payment: Payment) -> int:
-    """What may yet turn out to be captured: a dashboard releases what its captures have left, and news has no order."""
-    return 0 if payment.ended else payment.authorized_minor - payment.captured_minor
+    """What may yet turn out to be captured: what is still held; and of what a void released all but its last unit, for it
+    released what captures had left, and news of these may come after it.
+    """
+    held = payment.authorized_minor - payment.captured_minor - payment.released_minor
+    voided = any(
+        op.kind is OperationKind.VOID and op.status is OperationStatus.APPROVED and not op.compensates
+        for op in payment.operations
+    )
+    return held + (max(0, payment.released_minor - 1) if voided else 0)
 
 
 def _known(payment: Payment, kind: OperationKind, reference: str) -> bool:

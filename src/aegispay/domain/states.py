@@ -168,7 +168,11 @@ _ROWS: tuple[tuple[str, str, str, str, str], ...] = (
         "the reversal of a late success, or a void beside an attempt that ended, goes on",
     ),
     (
-        *("G", "refunded", "partially_refunded", "operation_approved"),
+        *("G", "canceled expired", "succeeded", "operation_approved"),
+        "a capture at the dashboard is heard of after what it had left was released",
+    ),
+    (
+        *("H", "refunded", "partially_refunded", "operation_approved"),
         "a capture at the dashboard is heard of after the rest was released there, and what we captured refunded",
     ),
 )

@@ -55,11 +55,15 @@ class Outside:
             raise NotYet("it is another payment's")
         if kind is OperationKind.REFUND and not _may_be_refunded(payment, attempt):
             # Where a PSP has no void it calls it a refund when a hold lapses; the look-up when it is due records that.
-            if payment.ended:
+            at = self._engine.registry.find(gateway)
+            lapsed = event.outcome.amount_minor == payment.released_minor
+            if payment.ended and lapsed and at is not None and not at.capabilities.void:
                 return
             raise NotYet("nothing was captured")
         command = self._command(payment, event, attempt, reference)
-        if event.forgeable or event.must_look_up:
+        if event.currency not in (None, payment.currency):
+            command = replace(command, amount_minor=0)  # It fits nowhere: a person must look.
+        elif event.forgeable or event.must_look_up:
             amount_minor = await self._confirmed_minor(payment, attempt, kind, command)
             command = replace(command, amount_minor=amount_minor, evidence=Evidence.LOOKUP)
         await self.decided(payment, command)
@@ -86,6 +90,7 @@ class Outside:
             amount_minor=amount_minor,
             reference=reference,
             final=gateway is not None and not gateway.capabilities.multi_capture,
+            once=gateway is not None and not gateway.capabilities.multi_capture,
         )
 
     async def _confirmed_minor(

@@ -40,14 +40,13 @@ from aegispay.testing.simulation.trace import Trace
 VIOLATIONS_MAX = 20
 _ASKED_ABOUT_NEWS = (
     "external_void_unconfirmed",
-    "external_capture_does_not_fit",
     "unwanted_attempt",
     "amount_differs",
     "declined_after_approval",
 )
-"""What a person may be asked about somebody else's doings: a PSP without look-ups tells of a void that nothing confirms; the
-news of a void was faster than that of the capture before it; what nobody wanted was captured, or given back in part; our
-capture came after another one, of another amount; a confirmation that a webhook had told of is answered: canceled."""
+"""What a person may be asked about somebody else's doings: a PSP without look-ups tells of a void that nothing confirms;
+what nobody wanted was captured, or given back in part; our capture came after another one, of another amount; a
+confirmation that a webhook had told of is answered: canceled."""
 _ENDED_WITHOUT = (OperationStatus.DECLINED, OperationStatus.NOT_SENT)
 
 
@@ -412,10 +411,8 @@ class Oracle:
     def _about_news(self, payment: Payment) -> bool:
         """Whether a person was asked since somebody else acted: of what they did, or of ours that looks like theirs."""
         review = payment.review or ""
-        ours_like_theirs = any(ref == payment.id for _, ref in self._elsewhere) and review.startswith(
-            "in doubt for"
-        )
-        return ours_like_theirs or (bool(self._elsewhere) and review.startswith(_ASKED_ABOUT_NEWS))
+        acted_on = any(ref == payment.id for _, ref in self._elsewhere)
+        return acted_on and review.startswith(("in doubt for", *_ASKED_ABOUT_NEWS))
 
     def settled_by_word(self, payment: Payment) -> None:
         """A person says what became of an operation that was in doubt until then."""
