@@ -43,11 +43,10 @@ S = PaymentState
 
 async def begun(pay: AegisPay, gateway: InstantGateway, kind: str, fault: Fault) -> str:
     """One operation that the gateway gives no answer to, on a payment that is as far as it must be."""
-    fast = {"timeout_s": 0.05}
     if kind in ("charge", "authorize"):
         gateway.faults.append(fault)
         result = await (pay.charge if kind == "charge" else pay.authorize)(
-            USD100, "tok_ok", idempotency_key="k", **fast
+            USD100, "tok_ok", idempotency_key="k", timeout_s=0.05
         )
         return str(result.payment_id)
     if kind == "confirm":
@@ -59,13 +58,13 @@ async def begun(pay: AegisPay, gateway: InstantGateway, kind: str, fault: Fault)
     gateway.faults.append(fault)
     payment_id = str(first.payment_id)
     if kind == "confirm":
-        await pay.complete_action(payment_id, idempotency_key="o", **fast)
+        await pay.complete_action(payment_id, idempotency_key="o", timeout_s=0.05)
     elif kind == "capture":
-        await pay.capture(payment_id, idempotency_key="o", **fast)
+        await pay.capture(payment_id, idempotency_key="o", timeout_s=0.05)
     elif kind == "void":
-        await pay.void(payment_id, idempotency_key="o", **fast)
+        await pay.void(payment_id, idempotency_key="o", timeout_s=0.05)
     else:
-        await pay.refund(payment_id, idempotency_key="o", **fast)
+        await pay.refund(payment_id, idempotency_key="o", timeout_s=0.05)
     return payment_id
 
 
