@@ -609,6 +609,49 @@ def test_a_doubt_is_left_to_evidence_and_show_says_how_to_ask_for_it(shop: Shop)
     assert shop.run("reviews", "--json").data == []
 
 
+def doubted(shop: Shop) -> str:
+    """A charge whose reply was lost, and a person who is asked about it."""
+    shop.configure(fault="reply_lost")
+    command = ("charge", "10.00", "USD", "--method", "tok_ok", "--key", "k", "--timeout-s", "0.01", "--json")
+    payment = str(shop.run(*command).data["payment_id"])
+    ask(shop, payment, cmd.RequestReview(reason="slow", operation_id=operation_of(shop, payment)))
+    return payment
+
+
+def test_a_person_who_saw_that_it_had_no_effect_ends_the_doubt(shop: Shop) -> None:
+    payment = doubted(shop)
+    close = f"aegispay review close {payment} --reason TEXT"
+    lines = ["about", f"charge {operation_of(shop, payment)} of 10.00 USD at booked", f"sync {payment}"]
+    for text in (*lines, f"{close} --no-effect", f"{close} --took-effect REFERENCE"):
+        assert text in " ".join(shop.run("show", payment).out.split())
+    calls = shop.calls
+    close = ("review", "close", payment, "--reason", "ben: not in the dashboard", "--no-effect")
+    run = shop.run(*close)
+    assert run.status == 0 and payment in run.out and "failed" in run.out
+    again = shop.run(*close, "--json")
+    assert (again.status, again.data["id"], again.data["state"]) == (0, payment, "failed")
+    assert shop.run("reviews", "--json").data == []
+    told = shop.run("show", payment).out
+    assert "evidence person" in told and "person: ben: not in the dashboard" in told
+    other = shop.run("review", "close", payment, "--reason", "ben", "--took-effect", "ch_1")
+    assert other.status == 2 and "is in no review" in one_line(other)
+    assert shop.calls == calls
+
+
+def test_a_person_who_saw_that_it_went_through_ends_the_doubt(shop: Shop) -> None:
+    payment = doubted(shop)
+    calls = shop.calls
+    close = ("review", "close", payment, "--reason", "ben: it is there", "--took-effect", "ch_1", "--json")
+    run = shop.run(*close)
+    assert (run.status, run.data["state"], run.data["captured_minor"]) == (0, "succeeded", 10_00)
+    assert shop.run(*close).data == run.data
+    shown = shop.run("show", payment, "--json").data
+    assert shown["payment"]["operations"][0]["reference"] == "ch_1"
+    approved = [event["data"] for event in shown["events"] if event["type"] == "operation_approved"]
+    assert [one["evidence"] for one in approved] == ["person"]
+    assert shop.calls == calls
+
+
 def operation_of(shop: Shop, payment: str) -> str:
     return str(shop.run("show", payment, "--json").data["payment"]["operations"][0]["id"])
 
@@ -634,6 +677,10 @@ def test_reviews_page_and_belong_to_their_merchant(shop: Shop) -> None:
         (("review", "close", PAYMENT), "Missing option '--reason'"),
         (("review", "close", PAYMENT, "--reason", " "), "closed with a reason"),
         (("review", "close", PAYMENT, "--reason", "4242424242424242"), "looks like a card number"),
+        (("review", "close", PAYMENT, "--reason", "a", "--took-effect"), "requires an argument"),
+        (("review", "close", PAYMENT, "--reason", "a", "--took-effect", " "), "the gateway's dashboard"),
+        (("review", "close", PAYMENT, "--reason", "a", "--no-effect", "--took-effect", "r"), "one of"),
+        (("review", "close", PAYMENT, "--reason", "a", "--no-effect", "--reversed-by-hand"), "one of"),
         (("review", "close", "x", "--reason", "ann"), "is not a payment id"),
         (("review", "close", PAYMENT, "--reason", "ann"), "there is no payment"),
     ],

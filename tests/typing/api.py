@@ -39,6 +39,8 @@ async def check() -> None:
         assert_type(await pay.get("pay_"), Payment)
         assert_type((await pay.get("pay_")).state, PaymentState)
         assert_type(await pay.close_review("pay_", reason="seen", reversed_by_hand=True), Payment)
+        assert_type(await pay.close_review("pay_", reason="seen", no_effect=True), Payment)
+        assert_type(await pay.close_review("pay_", reason="seen", took_effect="ch_1"), Payment)
         assert_type(await pay.list(), list[Payment])
         assert_type(await pay.event_store.events("pay_"), list[Event])
         assert_type(await pay.event_store.replay_events("pay_"), Payment)

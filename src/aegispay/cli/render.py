@@ -18,7 +18,9 @@ from aegispay.domain.events import Event
 from aegispay.domain.money import Money
 from aegispay.domain.payment import Operation, Payment
 from aegispay.domain.states import PAID, PaymentState
+from aegispay.domain.word import TELLABLE
 from aegispay.orchestration.kept_notices import KeptNotice
+from aegispay.orchestration.persons_word import named_by_review
 from aegispay.orchestration.results import Result
 
 _COLOURS = {
@@ -132,14 +134,14 @@ def _at(payment: Payment) -> str | None:
 
 def payment_view(payment: Payment, events: Sequence[Event], newest: int) -> RenderableType:
     """The payment with its attempts, operations and timeline; `newest` is its version today."""
-    parts: list[RenderableType] = [_fields(_head(payment, newest)), Text("")]
+    parts: list[RenderableType] = [_fields(_head(payment, events, newest)), Text("")]
     if payment.operations:
         parts += [Text("Operations", style="bold"), _operations(payment)]
     parts += [Text("Timeline", style="bold"), _timeline(payment, events)]
     return Group(*parts)
 
 
-def _head(payment: Payment, newest: int) -> list[tuple[str, object]]:
+def _head(payment: Payment, events: Sequence[Event], newest: int) -> list[tuple[str, object]]:
     method = payment.method
     card = f"{method.brand} ending {method.last4}" if method.last4 else method.token
     asof = f"{payment.version} of {newest}: as it was then" if payment.version != newest else str(newest)
@@ -165,13 +167,23 @@ def _head(payment: Payment, newest: int) -> list[tuple[str, object]]:
         rows.append(("next action", payment.next_action.url or str(payment.next_action.type)))
     if payment.review is not None:
         rows.append(("review", payment.review))
-        if payment.version == newest:
-            waits = payment.review_until_evidence and payment.unfinished
-            then = f"sync {payment.id}" if waits else f"review close {payment.id} --reason TEXT"
-            rows.append(("then", f"aegispay {then}"))
-            if waits:
-                rows.append(("or", "aegispay review close --help: when you have seen what became of it"))
+        rows += _what_to_do(payment, events) if payment.version == newest else []
     return rows
+
+
+def _what_to_do(payment: Payment, events: Sequence[Event]) -> list[tuple[str, object]]:
+    """How the review ends; and which operation it is about, to be looked for at the gateway, where one is in doubt."""
+    close = f"aegispay review close {payment.id} --reason TEXT"
+    about = payment.operation(named_by_review(events) or "")
+    if not payment.review_until_evidence or about is None or not about.unfinished:
+        return [("then", close)]
+    sync = ("then", f"aegispay sync {payment.id}")
+    if about.status not in TELLABLE:
+        return [sync]
+    what = f"{about.kind} {about.id} of {_money(about.amount_minor, payment)} at {about.gateway}"
+    without = "--reversed-by-hand" if about.compensates else "--no-effect"
+    seen = [("or", f"{close} {option}") for option in (without, "--took-effect REFERENCE")]
+    return [("about", what), sync, *seen]
 
 
 def _operations(payment: Payment) -> Table:

@@ -118,8 +118,8 @@ def _close(
 
     A payment that is in no review stays as it is. A doubt ends with what the gateway says. Where it never says, somebody
     who has found the operation at its dashboard, or has made sure that it is not there, says so: that is taken for
-    evidence. A wrong --no-effect lets the payer be charged again, so look by the operation's id, which `aegispay show`
-    tells, and not before the gateway can have it no more. The operation is still watched, for you may be wrong.
+    evidence. A wrong --no-effect lets the payer be charged again, so look for the operation by its id, which `aegispay
+    show` tells, and once more after a while. It is still watched, for you may be wrong.
     """
     target = check_payment_id(payment_id)
     text = check_reason(reason)

@@ -6,6 +6,7 @@ effect. It may be wrong: what had no effect is watched, like what a look-up did 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from aegispay.domain import commands as cmd
@@ -122,7 +123,7 @@ class PersonsWord:
             )
 
 
-def named_by_review(events: list[Event]) -> str | None:
+def named_by_review(events: Sequence[Event]) -> str | None:
     """The operation that the newest review was asked about, if it named one."""
     for event in reversed(events):
         if isinstance(event.data, ev.ReviewRequested):
