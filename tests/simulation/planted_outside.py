@@ -69,6 +69,11 @@ OUTSIDE_BUGS: dict[str, Planted] = {
         ),
         Mode.DASHBOARD,
     ),
+    "what_was_released_was_not_captured": Planted(
+        "a release is told of before the capture that it left the rest of, and the capture goes to a person",
+        (Mutation(EXTERNAL + "_uncaptured", "max(0, payment.released_minor - 1) if voided else 0", "0"),),
+        Mode.DASHBOARD,
+    ),
     "news_is_booked_twice": Planted(
         "a refund that the PSP tells of twice is booked twice",
         (

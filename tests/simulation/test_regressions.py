@@ -187,6 +187,12 @@ FINDINGS = (
         "refund_faster_than_its_capture",
     ),
     Finding(
+        147,
+        "dashboard",
+        "a release was told of before the capture and the refund that preceded it, and both were lost to our books",
+        "what_was_released_was_not_captured",
+    ),
+    Finding(
         59,
         "dashboard",
         "a capture was told of before the authorisation was known to be approved, and a person was asked",

@@ -109,7 +109,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "StartRefund": {"amount_minor": None, "reason": None},
         "RecordExternalRefund": {"evidence": "webhook", "capture_id": None},
         "RecordExternalVoid": {"evidence": "webhook"},
-        "RecordExternalCapture": {"evidence": "webhook", "final": False},
+        "RecordExternalCapture": {"evidence": "webhook", "final": False, "once": False},
         "RecordUndone": {"evidence": "webhook"},
         "RequestReview": {"operation_id": None},
         "CloseReview": {"operation_id": None},
