@@ -40,6 +40,9 @@ class Outside:
         """News of an operation that we did not ask for."""
         if isinstance(event.outcome, Declined | NotSent) or event.outcome is None:
             raise NotYet("no such operation")
+        if event.again:
+            # Booked now it would be undone by the failure that it mends, which is on its way.
+            raise NotYet("what failed and was made again is not known yet")
         if not isinstance(event.outcome, Approved):
             return  # It is under way there: its end will be told too.
         attempt = attempt_of(payment, event, gateway)
