@@ -88,7 +88,7 @@ class Outside:
             attempt_id=attempt_id,
             amount_minor=amount_minor,
             reference=reference,
-            final=gateway is not None and not gateway.capabilities.multi_capture,
+            final=event.final or (gateway is not None and not gateway.capabilities.multi_capture),
         )
 
     async def _confirmed_minor(
@@ -111,6 +111,7 @@ class Outside:
             started_at_us=attempt.started_at_us,
             parent_id=attempt.id,
             reference=command.reference,
+            final=isinstance(command, cmd.RecordExternalCapture) and command.final,
             capture_id=command.capture_id if isinstance(command, cmd.RecordExternalRefund) else None,
         )
         looked = await self.look(payment, asked)

@@ -227,6 +227,8 @@ def _of_capture(head: GatewayEvent, intent: _IntentSnapshot) -> GatewayEvent:
         operation_id=None,
         reference=reference,
         amount_minor=received,
+        # What has succeeded is captured no further, whatever it has left.
+        final=True,
     )
 
 
