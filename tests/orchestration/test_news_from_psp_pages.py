@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,8 @@ from aegispay.gateways.stripe import StripeGateway
 from aegispay.gateways.webhooks import GatewayEvent
 from aegispay.orchestration.outside import NotYet, Outside
 from aegispay.ports import Clock
+from aegispay.sandbox.stripe_notices import sign
+from aegispay.sandbox.webhooks import Notice
 from aegispay.testing.simulation.dashboards import Act, is_last
 from tests.orchestration.stage import Adapter, Stage, usd
 
@@ -131,3 +134,60 @@ async def test_a_capture_in_stripes_dashboard_is_the_last_though_the_account_may
     assert (heard.captured_minor, heard.released_minor, heard.state) == (60_00, 40_00, S.SUCCEEDED)
     await stage.days(10)
     assert (await stage.payment()).review is None
+
+
+# --- the endpoint's API version -----------------------------------------------------------------------------
+
+
+def as_of_2022_08_01(body: bytes, *, failed_before: bool, charges: bool = True) -> bytes:
+    """The event for an endpoint whose version lists all charges in place of the latest one."""
+    event = msgspec.json.decode(body)
+    intent = event["data"]["object"]
+    latest = intent.pop("latest_charge", None)
+    if charges:
+        listed = [{"id": latest, "object": "charge", "status": "succeeded"}] if latest else []
+        failed = (
+            [{"id": "ch_of_the_first_card", "object": "charge", "status": "failed"}] if failed_before else []
+        )
+        intent["charges"] = {"object": "list", "data": listed + failed}
+    return msgspec.json.encode(event)
+
+
+async def tell_as(stage: Stage, notices: Sequence[Notice], older: Callable[[bytes], bytes]) -> None:
+    for notice in notices:
+        body = older(notice.body)
+        signature = sign("whsec_sandbox", body, stage.clock.now_us())
+        await stage.tell_body({"stripe-signature": signature}, body)
+
+
+@pytest.mark.parametrize("failed_before", [False, True])
+@pytest.mark.parametrize("ours", [False, True])
+async def test_an_endpoint_with_an_old_api_version_tells_of_a_capture_by_the_name_that_we_know(
+    make_stage: Make, ours: bool, failed_before: bool
+) -> None:
+    stage = make_stage("stripe")
+    await stage.authorize()
+    if ours:
+        await stage.pay.capture(stage.payment_id, usd(40_00), idempotency_key="c")
+        told = stage.news()
+    else:
+        told = stage.somebody(Act.CAPTURE, 40_00)
+    assert told
+    await tell_as(stage, told, partial(as_of_2022_08_01, failed_before=failed_before))
+    await tell_as(stage, told, partial(as_of_2022_08_01, failed_before=failed_before))
+    await stage.days(2)
+    after = await stage.payment()
+    assert (after.captured_minor, after.released_minor, after.review) == (40_00, 60_00, None)
+    assert stage.captured_minor() == 40_00
+    assert (after.operations[-1].reference or "").startswith("ch_")
+
+
+async def test_a_capture_that_stripe_does_not_name_is_not_booked_but_asked_about(make_stage: Make) -> None:
+    stage = make_stage("stripe")
+    await stage.authorize()
+    told = stage.somebody(Act.CAPTURE, 40_00)
+    await tell_as(stage, told, partial(as_of_2022_08_01, failed_before=False, charges=False))
+    assert (await stage.payment()).captured_minor == 0
+    await stage.days(2)
+    after = await stage.payment()
+    assert (after.captured_minor, (after.review or "")[:16]) == (0, "unapplied_notice")

@@ -60,8 +60,29 @@ class _Event(msgspec.Struct):
     data: _Data | None = None
 
 
+class _PastCharge(msgspec.Struct):
+    id: str
+    status: str | None = None
+
+
+class _PastCharges(msgspec.Struct):
+    data: list[_PastCharge] = []
+
+
 class _IntentSnapshot(Intent):
+    """A snapshot has the API version of the endpoint, which need not be the one that our requests ask for."""
+
     capture_method: str = ""
+    charges: _PastCharges | None = None
+    """Every try's charge, where the endpoint's version is older than `latest_charge` (2022-11-15)."""
+
+    def charge_id(self) -> str | None:
+        """The charge that was captured, by the name that the answers to our own calls give it."""
+        if self.latest_charge is not None:
+            latest = self.latest_charge
+            return latest.id if isinstance(latest, Charge) else latest
+        good = [one.id for one in self.charges.data if one.status != "failed"] if self.charges else []
+        return good[0] if len(good) == 1 else None
 
 
 class _RefundSnapshot(msgspec.Struct):
@@ -216,10 +237,11 @@ def _of_intent(event: _Event, intent: _IntentSnapshot) -> GatewayEvent:
 def _of_capture(head: GatewayEvent, intent: _IntentSnapshot) -> GatewayEvent:
     """An authorisation that has been captured. Of several captures the intent knows the sum only."""
     received = _amount(intent.amount_received or 0, intent.currency)
-    charge = intent.latest_charge
-    reference = (charge.id if isinstance(charge, Charge) else charge) or intent.id
+    # Without the charge nobody can say whether this is our own capture: under another name it would be booked twice.
+    reference = intent.charge_id()
     several = any(key.startswith("op_") for key in intent.metadata)
-    outcome = None if several or not received else Approved(reference=reference, amount_minor=received)
+    unclear = reference is None or not received or several
+    outcome = None if unclear else Approved(reference=reference or "", amount_minor=received or 0)
     return _with(
         head,
         outcome,
