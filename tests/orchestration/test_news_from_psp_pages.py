@@ -191,3 +191,58 @@ async def test_a_capture_that_stripe_does_not_name_is_not_booked_but_asked_about
     await stage.days(2)
     after = await stage.payment()
     assert (after.captured_minor, (after.review or "")[:16]) == (0, "unapplied_notice")
+
+
+# --- several captures at Stripe -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
+@pytest.mark.parametrize("minor", [70_00, 25_00])
+async def test_a_capture_in_stripes_dashboard_after_ours_is_booked_beside_them(
+    make_stage: Make, minor: int, order: tuple[int, ...]
+) -> None:
+    """All captures share one charge, and the intent knows their sum only: our marks tell ours from somebody's."""
+    stage = make_stage("stripe", multicapture)
+    await stage.authorize()
+    for number, part in enumerate((10_00, 20_00)):
+        await stage.pay.capture(stage.payment_id, usd(part), final=False, idempotency_key=f"c{number}")
+    told = [stage.news(), stage.somebody(Act.CAPTURE, minor)]
+    for number in (*order, *order):
+        await stage.tell(*told[number])
+    await stage.days(2)
+    after = await stage.payment()
+    assert (after.captured_minor, after.released_minor) == (30_00 + minor, 70_00 - minor)
+    assert (after.state, after.review) == (S.SUCCEEDED, None)
+    assert stage.captured_minor() == 30_00 + minor
+    refunded = await stage.pay.refund(stage.payment_id, idempotency_key="r")
+    assert refunded.is_success() and stage.bank.charges()[0].net_minor == 0
+
+
+async def test_our_own_last_capture_at_stripe_is_not_taken_for_somebodys(make_stage: Make) -> None:
+    stage = make_stage("stripe", multicapture)
+    await stage.authorize()
+    await stage.pay.capture(stage.payment_id, usd(10_00), final=False, idempotency_key="c0")
+    await stage.pay.capture(stage.payment_id, usd(20_00), idempotency_key="c1")
+    told = stage.news()
+    await stage.tell(*told)
+    await stage.days(2)
+    after = await stage.payment()
+    assert (after.captured_minor, after.released_minor, after.review) == (30_00, 70_00, None)
+    assert len(after.operations) == 3
+
+
+async def test_marks_that_somebody_changed_prove_nothing_and_a_person_is_asked(make_stage: Make) -> None:
+    def changed(body: bytes) -> bytes:
+        event = msgspec.json.decode(body)
+        metadata = event["data"]["object"]["metadata"]
+        metadata.update({key: "see invoice" for key in metadata if key.startswith("op_")})
+        return msgspec.json.encode(event)
+
+    stage = make_stage("stripe", multicapture)
+    await stage.authorize()
+    await stage.pay.capture(stage.payment_id, usd(30_00), final=False, idempotency_key="c")
+    await stage.tell(*stage.news())
+    await tell_as(stage, stage.somebody(Act.CAPTURE, 70_00), changed)
+    await stage.days(2)
+    after = await stage.payment()
+    assert (after.captured_minor, (after.review or "")[:16]) == (30_00, "unapplied_notice")

@@ -47,6 +47,7 @@ REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed", 
 DISPUTE_EVENTS = frozenset({"charge.dispute.created", "charge.dispute.closed"})
 _DECIDED = {"won": True, "warning_closed": True, "lost": False}
 _TIME = re.compile(r"\d{1,12}", re.ASCII)
+_AMOUNT = re.compile(r"\d{1,12}", re.ASCII)
 
 
 class _Data(msgspec.Struct):
@@ -235,23 +236,37 @@ def _of_intent(event: _Event, intent: _IntentSnapshot) -> GatewayEvent:
 
 
 def _of_capture(head: GatewayEvent, intent: _IntentSnapshot) -> GatewayEvent:
-    """An authorisation that has been captured. Of several captures the intent knows the sum only."""
-    received = _amount(intent.amount_received or 0, intent.currency)
+    """An authorisation that has been captured: news of what was captured without us.
+
+    Of several captures the intent knows the sum only, and the charge is the same for all. Each of ours has left its mark
+    with its amount, so what the sum has beyond the marks somebody else captured.
+    """
+    received = intent.amount_received or 0
+    marks = [value for key, value in intent.metadata.items() if key.startswith("op_")]
+    ours = _sum_of(marks)
     # Without the charge nobody can say whether this is our own capture: under another name it would be booked twice.
-    reference = intent.charge_id()
-    several = any(key.startswith("op_") for key in intent.metadata)
-    unclear = reference is None or not received or several
-    outcome = None if unclear else Approved(reference=reference or "", amount_minor=received or 0)
+    reference = intent.charge_id() if ours is not None and ours <= received else None
+    amount = _amount(received - (ours or 0), intent.currency)
+    outcome: Outcome | None = None
+    if reference is not None and amount:
+        reference = f"{reference}-{received}" if marks else reference
+        outcome = Approved(reference=reference, amount_minor=amount)
     return _with(
         head,
         outcome,
         kind=OperationKind.CAPTURE,
         operation_id=None,
         reference=reference,
-        amount_minor=received,
+        amount_minor=amount or _amount(received, intent.currency),
         # What has succeeded is captured no further, whatever it has left.
         final=True,
     )
+
+
+def _sum_of(marks: list[object]) -> int | None:
+    """What our own captures took, in Stripe's units; None where a mark is not what we left."""
+    texts = [mark for mark in marks if isinstance(mark, str) and _AMOUNT.fullmatch(mark)]
+    return sum(map(int, texts)) if len(texts) == len(marks) else None
 
 
 def _of_refund(event: _Event, refund: _RefundSnapshot) -> GatewayEvent:
