@@ -172,6 +172,28 @@ async def test_captures_that_fail_and_are_taken_again_end_the_same_in_any_order(
     assert (found[0][1], found[0][0]) == taken
 
 
+@pytest.mark.parametrize("codes", [("CAPTURE", "CAPTURE_FAILED"), ("CAPTURE", "CAPTURE_FAILED", "again")])
+async def test_a_capture_at_the_dashboard_that_fails_and_is_taken_again_ends_the_same_in_any_order(
+    make_world: Make, codes: tuple[str, ...]
+) -> None:
+    """We know of none of it until we are told, and the last word may be heard first."""
+    world = make_world(AdyenLike())
+    pay = await world.instance()
+    for number, order in enumerate(itertools.permutations(codes)):
+        payment = (await pay.authorize(USD100, "tok_ok", idempotency_key=f"k{number}")).payment
+        notices = []
+        for code in order:
+            more = {"reason": "Transaction Recaptured"} if code == "again" else {}
+            name = "CAPTURE" if code == "again" else code
+            notices.append(adyen(name, f"CAP{number}", payment, **more))
+        await hear(world, pay, *notices)
+        await hear(world, pay, *notices)
+        after = await pay.get(payment.id)
+        ends = (100_00, S.SUCCEEDED) if "again" in codes else (0, S.NEEDS_REVIEW)
+        assert (after.captured_minor, after.state) == ends, order
+        assert encode_payment(fold(await pay.event_store.events(payment.id))) == encode_payment(after)
+
+
 async def test_a_refund_that_failed_after_it_was_approved_can_be_made_again(make_world: Make) -> None:
     world = make_world(AdyenLike())
     pay = await world.instance()

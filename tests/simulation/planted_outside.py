@@ -63,7 +63,7 @@ OUTSIDE_BUGS: dict[str, Planted] = {
         (
             Mutation(
                 OUTSIDE + "Outside._command",
-                "final=gateway is not None and not gateway.capabilities.multi_capture",
+                "final=event.final or once",
                 "final=False",
             ),
         ),

@@ -70,6 +70,8 @@ class GatewayEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Its text could have been put under somebody else's signature: no amount is believed that a look-up does not say."""
     undoes: bool = False
     """A capture or refund that is declined here may have been approved before: this is the later word, and the last."""
+    final: bool = False
+    """A capture after which nothing more of the authorisation can be captured; False where the notice does not say."""
     again: bool = False
     """Approved once more after such a failure: the last word after that one."""
     must_look_up: bool = False

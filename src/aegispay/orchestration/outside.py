@@ -40,6 +40,9 @@ class Outside:
         """News of an operation that we did not ask for."""
         if isinstance(event.outcome, Declined | NotSent) or event.outcome is None:
             raise NotYet("no such operation")
+        if event.again:
+            # Booked now it would be undone by the failure that it mends, which is on its way.
+            raise NotYet("what failed and was made again is not known yet")
         if not isinstance(event.outcome, Approved):
             return  # It is under way there: its end will be told too.
         attempt = attempt_of(payment, event, gateway)
@@ -84,13 +87,14 @@ class Outside:
                 capture_id=_capture_named(payment, event),
             )
         gateway = self._engine.registry.find(attempt.gateway) if attempt is not None else None
+        once = gateway is not None and not gateway.capabilities.multi_capture
         return cmd.RecordExternalCapture(
             operation_id=operation_id,
             attempt_id=attempt_id,
             amount_minor=amount_minor,
             reference=reference,
-            final=gateway is not None and not gateway.capabilities.multi_capture,
-            once=gateway is not None and not gateway.capabilities.multi_capture,
+            final=event.final or once,
+            once=once,
         )
 
     async def _confirmed_minor(
@@ -113,6 +117,7 @@ class Outside:
             started_at_us=attempt.started_at_us,
             parent_id=attempt.id,
             reference=command.reference,
+            final=isinstance(command, cmd.RecordExternalCapture) and command.final,
             capture_id=command.capture_id if isinstance(command, cmd.RecordExternalRefund) else None,
         )
         looked = await self.look(payment, asked)

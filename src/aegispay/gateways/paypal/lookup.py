@@ -87,6 +87,8 @@ class PayPalLookup:
     async def _capture(self, call: GatewayCall, left: TimeLeft) -> Lookup:
         if call.own_reference is not None:
             made = await self.transaction("captures", call.own_reference, left)
+            if call.final and made.final_capture is False:
+                return LookupFailed(reason="capture_not_final")
             return _found(made_outcome(made, call, call.kind, None))
         parent = await self.transaction("authorizations", call.parent_reference or "", left)
         payments = (await self._order_of(parent, left)).payments()

@@ -10,6 +10,8 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from aegispay.domain.errors import ConfigError, InvalidRequest
 from aegispay.domain.events import OperationKind
 from aegispay.domain.money import Money
@@ -178,7 +180,8 @@ def _made(notice: Notice, made: Resource, kind: OperationKind) -> GatewayEvent:
     if kind is K.CAPTURE:
         # What somebody captured at PayPal has no invoice id, or that of its order: it is none of our operations.
         own = made.invoice_id if made.invoice_id != attempt else None
-    return _about(notice, made, kind, outcome, own, made.custom_id, payment=made.order_id())
+    event = _about(notice, made, kind, outcome, own, made.custom_id, payment=made.order_id())
+    return msgspec.structs.replace(event, final=kind is K.CAPTURE and made.final_capture is True)
 
 
 def _refund(notice: Notice, refund: Resource) -> GatewayEvent:

@@ -51,6 +51,8 @@ class Transaction(msgspec.Struct):
     supplementary_data: Supplement | None = None
     create_time: str | None = None
     expiration_time: str | None = None
+    final_capture: bool | None = None
+    """Of a capture: whether it is the last of its authorisation. None where the object does not say."""
     links: list[Link] = []
 
     def order_id(self) -> str | None:

@@ -47,6 +47,7 @@ REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed", 
 DISPUTE_EVENTS = frozenset({"charge.dispute.created", "charge.dispute.closed"})
 _DECIDED = {"won": True, "warning_closed": True, "lost": False}
 _TIME = re.compile(r"\d{1,12}", re.ASCII)
+_AMOUNT = re.compile(r"\d{1,12}", re.ASCII)
 
 
 class _Data(msgspec.Struct):
@@ -60,8 +61,29 @@ class _Event(msgspec.Struct):
     data: _Data | None = None
 
 
+class _PastCharge(msgspec.Struct):
+    id: str
+    status: str | None = None
+
+
+class _PastCharges(msgspec.Struct):
+    data: list[_PastCharge] = []
+
+
 class _IntentSnapshot(Intent):
+    """A snapshot has the API version of the endpoint, which need not be the one that our requests ask for."""
+
     capture_method: str = ""
+    charges: _PastCharges | None = None
+    """Every try's charge, where the endpoint's version is older than `latest_charge` (2022-11-15)."""
+
+    def charge_id(self) -> str | None:
+        """The charge that was captured, by the name that the answers to our own calls give it."""
+        if self.latest_charge is not None:
+            latest = self.latest_charge
+            return latest.id if isinstance(latest, Charge) else latest
+        good = [one.id for one in self.charges.data if one.status != "failed"] if self.charges else []
+        return good[0] if len(good) == 1 else None
 
 
 class _RefundSnapshot(msgspec.Struct):
@@ -214,20 +236,37 @@ def _of_intent(event: _Event, intent: _IntentSnapshot) -> GatewayEvent:
 
 
 def _of_capture(head: GatewayEvent, intent: _IntentSnapshot) -> GatewayEvent:
-    """An authorisation that has been captured. Of several captures the intent knows the sum only."""
-    received = _amount(intent.amount_received or 0, intent.currency)
-    charge = intent.latest_charge
-    reference = (charge.id if isinstance(charge, Charge) else charge) or intent.id
-    several = any(key.startswith("op_") for key in intent.metadata)
-    outcome = None if several or not received else Approved(reference=reference, amount_minor=received)
+    """An authorisation that has been captured: news of what was captured without us.
+
+    Of several captures the intent knows the sum only, and the charge is the same for all. Each of ours has left its mark
+    with its amount, so what the sum has beyond the marks somebody else captured.
+    """
+    received = intent.amount_received or 0
+    marks = [value for key, value in intent.metadata.items() if key.startswith("op_")]
+    ours = _sum_of(marks)
+    # Without the charge nobody can say whether this is our own capture: under another name it would be booked twice.
+    reference = intent.charge_id() if ours is not None and ours <= received else None
+    amount = _amount(received - (ours or 0), intent.currency)
+    outcome: Outcome | None = None
+    if reference is not None and amount:
+        reference = f"{reference}-{received}" if marks else reference
+        outcome = Approved(reference=reference, amount_minor=amount)
     return _with(
         head,
         outcome,
         kind=OperationKind.CAPTURE,
         operation_id=None,
         reference=reference,
-        amount_minor=received,
+        amount_minor=amount or _amount(received, intent.currency),
+        # What has succeeded is captured no further, whatever it has left.
+        final=True,
     )
+
+
+def _sum_of(marks: list[object]) -> int | None:
+    """What our own captures took, in Stripe's units; None where a mark is not what we left."""
+    texts = [mark for mark in marks if isinstance(mark, str) and _AMOUNT.fullmatch(mark)]
+    return sum(map(int, texts)) if len(texts) == len(marks) else None
 
 
 def _of_refund(event: _Event, refund: _RefundSnapshot) -> GatewayEvent:
