@@ -41,7 +41,7 @@ OUTSIDE_BUGS: dict[str, Planted] = {
         (
             Mutation(
                 EXTERNAL + "external_refund",
-                "left < command.amount_minor <= left + _uncaptured(payment)",
+                "left < command.amount_minor <= left + _uncaptured(payment, command.once)",
                 "False",
             ),
         ),
@@ -71,7 +71,7 @@ OUTSIDE_BUGS: dict[str, Planted] = {
     ),
     "what_was_released_was_not_captured": Planted(
         "a release is told of before the capture that it left the rest of, and the capture goes to a person",
-        (Mutation(EXTERNAL + "_uncaptured", "max(0, payment.released_minor - 1) if voided else 0", "0"),),
+        (Mutation(EXTERNAL + "_uncaptured", "held + max(0, payment.released_minor - 1)", "held"),),
         Mode.DASHBOARD,
     ),
     "news_is_booked_twice": Planted(

@@ -107,7 +107,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "StartCapture": {"amount_minor": None, "final": True},
         "StartVoid": {"reason": None},
         "StartRefund": {"amount_minor": None, "reason": None},
-        "RecordExternalRefund": {"evidence": "webhook", "capture_id": None},
+        "RecordExternalRefund": {"evidence": "webhook", "capture_id": None, "once": False},
         "RecordExternalVoid": {"evidence": "webhook"},
         "RecordExternalCapture": {"evidence": "webhook", "final": False, "once": False},
         "RecordUndone": {"evidence": "webhook"},

@@ -95,7 +95,10 @@ def test_a_refund_of_what_was_never_captured_does_not_fit() -> None:
     gone = held(*CHARGED, void(1), ends(1, approved()))
     assert isinstance(decide(gone, given_back(AMOUNT))[0], ev.ReviewRequested)
     final = held(*CHARGED, capture(1, PART), ends(1, approved(PART)))
-    assert isinstance(decide(final, given_back(PART + 1))[0], ev.ReviewRequested)
+    once = replace(given_back(PART + 1), once=True)
+    assert isinstance(decide(final, once)[0], ev.ReviewRequested)
+    with pytest.raises(InvalidState, match="it waits"):
+        decide(final, replace(once, once=False))
 
 
 def test_a_refund_that_is_faster_than_the_news_of_its_capture_waits_for_it() -> None:
@@ -294,7 +297,7 @@ def test_where_a_gateway_captures_but_once_the_same_amount_is_the_same_capture_b
     once = replace(taken(PART), final=True, once=True)
     final = held(*CHARGED, capture(1, PART), ends(1, approved(PART)))
     assert decide(final, once) == ()
-    assert isinstance(decide(final, replace(once, once=False))[0], ev.ReviewRequested)
+    assert isinstance(decide(final, replace(once, once=False))[0], ev.OperationStarted)
     assert isinstance(decide(final, replace(once, amount_minor=PART - 1))[0], ev.ReviewRequested)
 
 

@@ -99,6 +99,8 @@ class RecordExternalRefund(_Command, frozen=True, gc=False, kw_only=True):
     evidence: Evidence = Evidence.WEBHOOK
     capture_id: str | None = None
     """The capture that was given back, where the news names it."""
+    once: bool = False
+    """Whether this gateway captures but once."""
 
 
 class RecordExternalVoid(_Command, frozen=True, gc=False, kw_only=True):

@@ -36,7 +36,7 @@ def external_refund(payment: Payment, command: cmd.RecordExternalRefund) -> Even
     if payment.reserved(OperationKind.REFUND):
         raise OperationInDoubt(f"a refund of {payment.id} is under way; it may be this one.")
     left = payment.captured_minor - payment.refunded_minor - payment.lost_minor
-    waits = left < command.amount_minor <= left + _uncaptured(payment)
+    waits = left < command.amount_minor <= left + _uncaptured(payment, command.once)
     if waits and command.evidence is not Evidence.SETTLEMENT:  # A report is not told a second time.
         raise InvalidState(f"{command.reference} gives back what is not known to be captured; it waits.")
     if winner is None or payment.disputes_open or not 0 < command.amount_minor <= left:
@@ -105,7 +105,7 @@ def external_capture(payment: Payment, command: cmd.RecordExternalCapture) -> Ev
         return ()  # There can be no other capture: it is told once more, under another name.
     room(payment, command.operation_id)
     left = payment.capturable_minor
-    if payment.disputes_open or not 0 < command.amount_minor <= _uncaptured(payment):
+    if payment.disputes_open or not 0 < command.amount_minor <= _uncaptured(payment, command.once):
         return ask_about_news(payment, f"external_capture_does_not_fit: {command.reference}")
     return (
         ev.OperationStarted(
@@ -190,16 +190,18 @@ def ask_about_news(payment: Payment, reason: str) -> Events:
     return (ev.ReviewRequested(reason=reason),)
 
 
-def _uncaptured(payment: Payment) -> int:
-    """What may yet turn out to be captured: what is still held; and of what a void released all but its last unit, for it
-    released what captures had left, and news of these may come after it.
+def _uncaptured(payment: Payment, once: bool) -> int:
+    """What may yet turn out to be captured: what is still held, and what a void or a last capture released, for it released
+    what other captures had left, and news of these may come after it. A void released something, so it is not all of that.
     """
     held = payment.authorized_minor - payment.captured_minor - payment.released_minor
     voided = any(
         op.kind is OperationKind.VOID and op.status is OperationStatus.APPROVED and not op.compensates
         for op in payment.operations
     )
-    return held + (max(0, payment.released_minor - 1) if voided else 0)
+    if voided:
+        return held + max(0, payment.released_minor - 1)
+    return held if once else held + payment.released_minor
 
 
 def _known(payment: Payment, kind: OperationKind, reference: str) -> bool:

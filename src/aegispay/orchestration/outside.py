@@ -78,6 +78,8 @@ class Outside:
         amount_minor = event.outcome.amount_minor if isinstance(event.outcome, Approved) else 0
         operation_id = self._engine.journal.new_operation_id()
         attempt_id = attempt.id if attempt is not None else None
+        gateway = self._engine.registry.find(attempt.gateway) if attempt is not None else None
+        once = gateway is not None and not gateway.capabilities.multi_capture
         if event.kind is OperationKind.REFUND:
             return cmd.RecordExternalRefund(
                 operation_id=operation_id,
@@ -85,9 +87,8 @@ class Outside:
                 amount_minor=amount_minor,
                 reference=reference,
                 capture_id=_capture_named(payment, event),
+                once=once,
             )
-        gateway = self._engine.registry.find(attempt.gateway) if attempt is not None else None
-        once = gateway is not None and not gateway.capabilities.multi_capture
         return cmd.RecordExternalCapture(
             operation_id=operation_id,
             attempt_id=attempt_id,
