@@ -17,6 +17,11 @@ OUTSIDE_BUGS: dict[str, Planted] = {
                 "if made.authorization_id() is not None:",
                 "if False:",
             ),
+            Mutation(
+                "orchestration.inbound:Inbound._apply",
+                "if operation is not None and approved and _took_what_was_authorised(operation, event):",
+                "if False:",
+            ),
         ),
         Mode.DASHBOARD,
     ),
@@ -63,8 +68,19 @@ OUTSIDE_BUGS: dict[str, Planted] = {
         (
             Mutation(
                 OUTSIDE + "Outside._command",
-                "final=gateway is not None and not gateway.capabilities.multi_capture",
+                "final=event.final or (gateway is not None and not gateway.capabilities.multi_capture)",
                 "final=False",
+            ),
+        ),
+        Mode.DASHBOARD,
+    ),
+    "last_capture_is_one_of_several": Planted(
+        "what somebody captures at PayPal for the last time counts as one of several, and the rest as still reserved",
+        (
+            Mutation(
+                "gateways.paypal.webhook:_made",
+                "kind is K.CAPTURE and made.final_capture is True",
+                "False",
             ),
         ),
         Mode.DASHBOARD,
