@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from aegispay.app import AegisPay
 from aegispay.domain.methods import Token
 from aegispay.domain.money import Money
+from aegispay.domain.outcomes import InDoubt
 from aegispay.domain.payment import Operation, Payment
 from aegispay.gateways.gateway import Gateway
 from aegispay.gateways.http import HttpReply, HttpRequest, Transport
 from aegispay.ports import Clock, Ports
 from aegispay.routing.router import OrderedRouter
 from aegispay.sandbox.bank import Bank, MovementKind
-from aegispay.sandbox.webhooks import Notice
+from aegispay.sandbox.webhooks import Notice, Outbox
 from aegispay.sandbox.wire import Psp, WireRequest, handle
 from aegispay.storage.executors import InlineExecutor
 from aegispay.storage.sqlite import SqliteStore
@@ -34,12 +35,13 @@ def usd(minor: int) -> Money:
 
 
 class _Direct:
-    """The transport without a network: the face answers at once."""
+    """The transport without a network: the face answers at once, which we need not hear."""
 
     def __init__(self, face: Psp):
         self._face = face
+        self.answers_lost = False
 
-    async def send(self, request: HttpRequest) -> HttpReply:
+    async def send(self, request: HttpRequest) -> HttpReply | InDoubt:
         parts = urlsplit(request.url)
         wire = WireRequest(
             method=request.method,
@@ -49,6 +51,8 @@ class _Direct:
             body=request.body or b"",
         )
         reply = handle(self._face, wire)
+        if self.answers_lost:
+            return InDoubt(reason="timeout")
         headers = {**reply.headers, "content-type": reply.content_type}
         return HttpReply(status=reply.status, headers=headers, body=reply.body)
 
@@ -66,7 +70,8 @@ class Stage:
         psp = FACES[name](900.0, 0.0)
         self.face = psp.face(self.bank, self.clock, 1)
         self.dashboard = psp.dashboard
-        self.gateway = (adapter or psp.gateway)(_Direct(self.face), self.clock)
+        self.wire = _Direct(self.face)
+        self.gateway = (adapter or psp.gateway)(self.wire, self.clock)
         self.token = psp.tokens["ok"]
         self.pay = AegisPay(
             {name: self.gateway},
@@ -92,7 +97,8 @@ class Stage:
 
     def news(self) -> Sequence[Notice]:
         """What the face has told of since this was last asked."""
-        return self.face.outbox.take()
+        outbox: Outbox = getattr(self.face, "outbox")  # noqa: B009 - not every face has one
+        return outbox.take()
 
     def somebody(self, act: Act, minor: int, capture: str = "") -> Sequence[Notice]:
         """Somebody does this at the PSP's own pages; returns what is told of it."""
@@ -104,7 +110,7 @@ class Stage:
         for notice in notices:
             await self.tell_body(notice.headers_at(self.clock.now_us()), notice.body)
 
-    async def tell_body(self, headers: dict[str, str], body: bytes) -> None:
+    async def tell_body(self, headers: Mapping[str, str], body: bytes) -> None:
         await self.pay.take_webhook(self.name, headers, body)
         await asyncio.sleep(0.01)
 

@@ -185,7 +185,7 @@ async def test_a_capture_at_the_dashboard_that_fails_and_is_taken_again_ends_the
         for code in order:
             more = {"reason": "Transaction Recaptured"} if code == "again" else {}
             name = "CAPTURE" if code == "again" else code
-            notices.append(adyen(name, f"CAP{number}", payment, **more))
+            notices.append(adyen(name, f"CAP{number}", payment, 100_00, **more))
         await hear(world, pay, *notices)
         await hear(world, pay, *notices)
         after = await pay.get(payment.id)

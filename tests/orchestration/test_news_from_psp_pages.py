@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from aegispay.domain.events import OperationKind
+from aegispay.domain.methods import Token
 from aegispay.domain.outcomes import Approved
 from aegispay.domain.states import PaymentState
 from aegispay.gateways.gateway import Gateway
@@ -20,6 +21,7 @@ from aegispay.gateways.stripe import StripeGateway
 from aegispay.gateways.webhooks import GatewayEvent
 from aegispay.orchestration.outside import NotYet, Outside
 from aegispay.ports import Clock
+from aegispay.sandbox.braintree_face import BraintreePsp
 from aegispay.sandbox.stripe_notices import sign
 from aegispay.sandbox.webhooks import Notice
 from aegispay.testing.simulation.dashboards import Act, is_last
@@ -246,3 +248,80 @@ async def test_marks_that_somebody_changed_prove_nothing_and_a_person_is_asked(m
     await stage.days(2)
     after = await stage.payment()
     assert (after.captured_minor, (after.review or "")[:16]) == (30_00, "unapplied_notice")
+
+
+# --- Braintree ----------------------------------------------------------------------------------------------
+
+
+def braintree_face_of(stage: Stage) -> BraintreePsp:
+    assert isinstance(stage.face, BraintreePsp)
+    return stage.face
+
+
+def sale_of(stage: Stage) -> str:
+    """What Braintree's own pages and notices call the transaction."""
+    return stage.bank.charges()[0].charge_id
+
+
+async def test_that_a_sale_settled_which_we_only_authorised_is_news_of_somebodys_capture(
+    make_stage: Make,
+) -> None:
+    stage = make_stage("braintree")
+    await stage.authorize()
+    face = braintree_face_of(stage)
+    face.dashboard_capture(sale_of(stage), "60.00")
+    face.tell_settled(sale_of(stage))
+    told = stage.news()
+    await stage.tell(*told, *told)
+    await stage.days(10)
+    after = await stage.payment()
+    assert (after.captured_minor, after.released_minor) == (60_00, 40_00)
+    assert (after.state, after.review) == (S.SUCCEEDED, None)
+    assert stage.captured_minor() == 60_00
+
+
+async def test_that_a_sale_settled_which_we_captured_is_no_news(make_stage: Make) -> None:
+    stage = make_stage("braintree")
+    await stage.authorize()
+    await stage.pay.capture(stage.payment_id, usd(60_00), idempotency_key="c")
+    before = await stage.payment()
+    braintree_face_of(stage).tell_settled(sale_of(stage))
+    told = stage.news()
+    await stage.tell(*told, *told)
+    await stage.days(2)
+    after = await stage.payment()
+    assert (after.operations, after.review) == (before.operations, None)
+
+
+async def test_that_a_sale_settled_while_its_authorisation_is_in_doubt_proves_both(make_stage: Make) -> None:
+    stage = make_stage("braintree")
+    await stage.pay.start()
+    stage.wire.answers_lost = True
+    made = await stage.pay.authorize(usd(100_00), Token(stage.token), idempotency_key="k")
+    stage.payment_id = made.payment_id
+    assert (await stage.payment()).unfinished
+    face = braintree_face_of(stage)
+    face.dashboard_capture(sale_of(stage), "60.00")
+    face.tell_settled(sale_of(stage))
+    stage.wire.answers_lost = False
+    await stage.tell(*stage.news())
+    assert (await stage.payment()).state is S.AUTHORIZED
+    await stage.days(2)
+    after = await stage.payment()
+    assert (after.authorized_minor, after.captured_minor, after.released_minor) == (100_00, 60_00, 40_00)
+    assert (after.state, after.review) == (S.SUCCEEDED, None)
+
+
+async def test_that_a_sale_settled_while_our_capture_is_in_doubt_is_that_capture(make_stage: Make) -> None:
+    stage = make_stage("braintree")
+    await stage.authorize()
+    stage.wire.answers_lost = True
+    await stage.pay.capture(stage.payment_id, usd(60_00), idempotency_key="c", timeout_s=1.0)
+    braintree_face_of(stage).tell_settled(sale_of(stage))
+    stage.wire.answers_lost = False
+    await stage.tell(*stage.news())
+    await stage.days(2)
+    after = await stage.payment()
+    assert (after.captured_minor, after.released_minor, after.review) == (60_00, 40_00, None)
+    assert [op.kind for op in after.operations] == [OperationKind.AUTHORIZE, OperationKind.CAPTURE]
+    assert after.operations[-1].reason is None

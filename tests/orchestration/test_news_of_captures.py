@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -28,7 +29,7 @@ K = OperationKind
 S = PaymentState
 
 
-def told(kind: K, amount_minor: int, reference: str, of: str, **more: bool) -> GatewayEvent:
+def told(kind: K, amount_minor: int, reference: str, of: str, **more: Any) -> GatewayEvent:
     """News of something that somebody did at the PSP to its payment, or capture, `of`."""
     outcome = Approved(reference=reference, amount_minor=amount_minor)
     return GatewayEvent(
@@ -55,6 +56,41 @@ async def half_a_day(pay: AegisPay) -> None:
     for _ in range(24):
         await asyncio.sleep(DAY_S / 48)
         await pay.recover()
+
+
+async def test_that_was_paid_what_we_only_authorised_is_a_capture_where_the_gateway_confirms_it(
+    make_world: Make,
+) -> None:
+    for confirms in (True, False):
+        gateway = TellingGateway("alpha")
+        pay, payment = await held(make_world, gateway)
+        reference = payment.gateway_reference or ""
+        if confirms:
+            taken = Approved(reference=reference, amount_minor=60_00)
+            gateway.look_up = answering(Found(outcome=taken))  # type: ignore[method-assign]
+        await tell(pay, told(K.CHARGE, 100_00, reference, reference))
+        after = await pay.get(payment.id)
+        assert after.captured_minor == (60_00 if confirms else 0)
+        for _ in range(4):
+            await half_a_day(pay)
+        after = await pay.get(payment.id)
+        assert bool(after.review) is not confirms
+
+
+async def test_that_was_paid_what_we_have_captured_is_no_news_under_whatever_name_we_know_it(
+    make_world: Make,
+) -> None:
+    gateway = TellingGateway("alpha")
+    pay, payment = await held(make_world, gateway)
+    reference = payment.gateway_reference or ""
+    await pay.capture(payment.id, Money(60_00, "USD"), final=False, idempotency_key="c")
+    taken = Approved(reference=reference, amount_minor=30_00)
+    gateway.look_up = answering(Found(outcome=taken))  # type: ignore[method-assign]
+    await tell(pay, told(K.CHARGE, 60_00, reference, reference))
+    for _ in range(4):
+        await half_a_day(pay)
+    after = await pay.get(payment.id)
+    assert (after.captured_minor, after.review) == (60_00, None)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

@@ -17,6 +17,11 @@ OUTSIDE_BUGS: dict[str, Planted] = {
                 "if made.authorization_id() is not None:",
                 "if False:",
             ),
+            Mutation(
+                "orchestration.inbound:Inbound._apply",
+                "if operation is not None and approved and _took_what_was_authorised(operation, event):",
+                "if False:",
+            ),
         ),
         Mode.DASHBOARD,
     ),
@@ -72,6 +77,17 @@ OUTSIDE_BUGS: dict[str, Planted] = {
     "what_was_released_was_not_captured": Planted(
         "a release is told of before the capture that it left the rest of, and the capture goes to a person",
         (Mutation(EXTERNAL + "_uncaptured", "held + max(0, payment.released_minor - 1)", "held"),),
+        Mode.DASHBOARD,
+    ),
+    "last_capture_is_one_of_several": Planted(
+        "what somebody captures at PayPal for the last time counts as one of several, and the rest as still reserved",
+        (
+            Mutation(
+                "gateways.paypal.webhook:_made",
+                "kind is K.CAPTURE and made.final_capture is True",
+                "False",
+            ),
+        ),
         Mode.DASHBOARD,
     ),
     "news_is_booked_twice": Planted(

@@ -52,7 +52,10 @@ class GatewayEvent(msgspec.Struct, frozen=True, kw_only=True):
     at_us: int
     """When the PSP says it happened, in microseconds since 1970; 0 where it does not say."""
     kind: OperationKind | None = None
-    """What it is about: AUTHORIZE or CHARGE for the payment itself, CAPTURE, VOID, REFUND; None for a dispute."""
+    """What it is about: AUTHORIZE or CHARGE for the payment itself, CAPTURE, VOID, REFUND; None for a dispute.
+
+    CHARGE says that the money was taken: of what we only authorised that is news of a capture, which a look-up confirms.
+    """
     outcome: Outcome | None = None
     """What became of that operation; amounts in our minor units. None where the notice says nothing final or new."""
     operation_id: str | None = None

@@ -193,10 +193,18 @@ class Inbound:
             await self._outside.dispute(payment, event, event.dispute, notice.gateway)
             return
         operation = _operation_of(payment, event, notice.gateway)
+        approved = operation is not None and operation.status is OperationStatus.APPROVED
+        if operation is not None and approved and _took_what_was_authorised(operation, event):
+            if payment.captured_minor and event.reference == operation.reference:
+                return  # It names the authorisation alone: what is captured may be just this.
+            event = replace(event, kind=OperationKind.CAPTURE, operation_id=None, must_look_up=True)
+            operation = _operation_of(payment, event, notice.gateway)
         if operation is None:
             await self._outside.operation(payment, event, notice.gateway)
             return
         await self._record(payment, operation, event)
+        if operation.unfinished and _took_what_was_authorised(operation, event):
+            raise NotYet("that it was authorised is recorded now, that it was captured comes next")
 
     async def _payment_told_of(self, event: GatewayEvent, gateway: str) -> Payment | None:
         """The payment that the news is about, if this gateway has to do with it."""
@@ -306,6 +314,12 @@ def _operation_of(payment: Payment, event: GatewayEvent, gateway: str) -> Operat
             if operation.attempt and operation.reference == event.payment_reference:
                 return operation
     return None
+
+
+def _took_what_was_authorised(operation: Operation, event: GatewayEvent) -> bool:
+    """Whether a notice that says "paid" of what we only authorised tells of a capture: it may be somebody's at the PSP."""
+    charged = event.kind is OperationKind.CHARGE and isinstance(event.outcome, Approved)
+    return charged and operation.kind is OperationKind.AUTHORIZE
 
 
 def _changes_nothing(event: GatewayEvent, operation: Operation | None) -> bool:

@@ -14,6 +14,7 @@ from aegispay.sandbox.bank import Bank
 from aegispay.sandbox.braintree_gateway import XmlGateway
 from aegispay.sandbox.braintree_graphql import GraphQl
 from aegispay.sandbox.braintree_state import BraintreeState, stamp
+from aegispay.sandbox.braintree_tables import SETTLED
 from aegispay.sandbox.braintree_transactions import Transactions, shown_amount
 from aegispay.sandbox.documents import Document
 from aegispay.sandbox.webhooks import Outbox
@@ -149,6 +150,32 @@ class BraintreePsp:
         """A submitted transaction settles now."""
         with self._bank.transaction():
             self._transactions.settle(legacy_id)
+
+    def dashboard_capture(self, legacy_id: str, amount: str) -> None:
+        """Somebody submits what was authorised for settlement in Braintree's own pages. Nothing is told of that."""
+        with self._bank.transaction():
+            self._transactions.submit(legacy_id, amount)
+
+    def tell_settled(self, legacy_id: str) -> None:
+        """It settles unless it has, and a notice says so, as of bank transfers (of cards Braintree tells nothing)."""
+        if self._state.transaction(legacy_id)["status"] != SETTLED:
+            self.settle(legacy_id)
+        one = self._state.transaction(legacy_id)
+        now_us = self._clock.now_us()
+        subject: list[tuple[str, object]] = [
+            ("id", one["id"]),
+            ("status", "settled"),
+            ("type", "sale"),
+            ("currency-iso-code", one["currency"]),
+            ("amount", shown_amount(one)),
+            ("order-id", one["order_id"] or None),
+        ]
+        told = ("transaction", subject)
+        self.outbox.add(
+            braintree_notices.notice(
+                "transaction_settled", told, self.public_key, self.private_key, now_us, legacy_id
+            )
+        )
 
     def dashboard_refund(self, legacy_id: str, amount: str) -> str:
         """Somebody refunds in Braintree's own pages; returns the refund's id."""
