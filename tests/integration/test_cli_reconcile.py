@@ -455,7 +455,7 @@ def test_a_charge_that_we_held_for_not_done_is_recorded_and_given_back(world: Wo
         payment = await pay.get(payment_id)
         row = await pay.store.find_in_flight(payment.operations[0].id)
         assert row is not None
-        known = Known(NotSent(reason="not_found"), Evidence.PERSON)
+        known = Known(NotSent(reason="not_found"), Evidence.LOOKUP)
         await pay._orchestrator.driver.found(payment, row, known)
 
     world.with_pay(give_up)
