@@ -179,7 +179,7 @@ class _Link:
         self._proxy.cuts[moment] += 1
         if self._proxy.resets():
             sock: socket.socket | None = self._writer.get_extra_info("socket")
-            if sock is not None:
+            if sock is not None and sock.fileno() >= 0:  # The client may have closed it a moment ago.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
             self._writer.transport.abort()
         else:
