@@ -359,6 +359,7 @@ class AegisPay:
         reversed_by_hand: bool = False,
         no_effect: bool = False,
         took_effect: str | None = None,
+        operation_id: str | None = None,
         merchant_id: str = DEFAULT_MERCHANT,
     ) -> Payment:
         """Ends the review of a payment that a person was asked about; `reason` says who looked and what they found.
@@ -367,13 +368,14 @@ class AegisPay:
         these goes with it: `reversed_by_hand` records that a success which nobody wanted was given back at the gateway, in
         full; `no_effect`, that the operation which the review is about was not executed there; `took_effect`, that it went
         through, in full, under this reference of the gateway's. The last two are taken for evidence, so they need a look
-        at the gateway's dashboard: a wrong `no_effect` lets a shop charge again.
+        at the gateway's dashboard: a wrong `no_effect` lets a shop charge again. `operation_id` is the operation that was
+        looked for; where the review is about another one by now, nothing is recorded.
 
         Raises `PaymentNotFound`; `InvalidRequest` for a reference that is another's; `OperationInDoubt` while it is not
         known what became of it (evidence closes that review by itself, and so do these two), or somebody is at work on it;
         `InvalidState` where an unwanted success was not given back, or no review is about an operation in doubt.
         """
-        word = Word(reversed_by_hand, no_effect, took_effect)
+        word = Word(reversed_by_hand, no_effect, took_effect, operation_id)
         return await self._orchestrator.close_review(payment_id, reason, word, merchant_id)
 
     async def recover(self) -> RecoveryReport:

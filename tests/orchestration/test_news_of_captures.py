@@ -116,8 +116,10 @@ async def test_they_are_booked_in_any_order_where_we_captured_nothing(
     assert (after.state, after.review) == (S.PARTIALLY_REFUNDED, None)
 
 
-async def test_news_in_another_currency_is_a_persons(make_world: Make) -> None:
-    pay, payment = await held(make_world, TellingGateway("alpha"))
+@pytest.mark.parametrize("several", [True, False])
+async def test_news_in_another_currency_is_a_persons(make_world: Make, several: bool) -> None:
+    caps = Capabilities(lookup_by_reference=True, void=True, multi_capture=several)
+    pay, payment = await held(make_world, TellingGateway("alpha", caps))
     await tell(pay, replace(told(K.CAPTURE, 30_00, "ca_1", payment.gateway_reference or ""), currency="EUR"))
     after = await pay.get(payment.id)
     assert (after.captured_minor, after.review) == (0, "external_capture_does_not_fit: ca_1")

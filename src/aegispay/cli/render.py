@@ -182,7 +182,10 @@ def _what_to_do(payment: Payment, events: Sequence[Event]) -> list[tuple[str, ob
         return [sync]
     what = f"{about.kind} {about.id} of {_money(about.amount_minor, payment)} at {about.gateway}"
     without = "--reversed-by-hand" if about.compensates else "--no-effect"
-    seen = [("or", f"{close} {option}") for option in (without, "--took-effect REFERENCE")]
+    if not about.compensates:
+        without += f" --operation {about.id}"
+    took = f"--took-effect REFERENCE --operation {about.id}"
+    seen = [("or", f"{close} {option}") for option in (without, took)]
     return [("about", what), sync, *seen]
 
 

@@ -112,6 +112,14 @@ def _close(
             help="The operation in doubt went through at the gateway, in full, and this is its id there.",
         ),
     ] = None,
+    operation: Annotated[
+        str | None,
+        typer.Option(
+            "--operation",
+            metavar="OPERATION",
+            help="The operation that you looked for, as `aegispay show` names it: nothing is recorded of another.",
+        ),
+    ] = None,
     merchant: Merchant = MERCHANT,
 ) -> int:
     """End a payment's review: what had waited for it goes on. No gateway is asked, and no money moves.
@@ -123,7 +131,7 @@ def _close(
     """
     target = check_payment_id(payment_id)
     text = check_reason(reason)
-    check_word(Word(reversed_by_hand, no_effect, took_effect))
+    check_word(Word(reversed_by_hand, no_effect, took_effect, operation))
 
     async def work(pay: AegisPay) -> Payment:
         return await pay.close_review(
@@ -132,6 +140,7 @@ def _close(
             reversed_by_hand=reversed_by_hand,
             no_effect=no_effect,
             took_effect=took_effect,
+            operation_id=operation,
             merchant_id=merchant,
         )
 
@@ -163,7 +172,7 @@ def register(app: typer.Typer) -> None:
         examples="""
         aegispay review close pay_... --reason "ann: amount agreed with the shop"
         aegispay review close pay_... --reason "ben: refunded at the dashboard" --reversed-by-hand
-        aegispay review close pay_... --reason "ben: not in the dashboard" --no-effect
+        aegispay review close pay_... --reason "ben: not in the dashboard" --no-effect --operation op_...
         aegispay review close pay_... --reason "ben: it is there" --took-effect 5O190127TN364715T""",
     )(_close)
     group.callback(invoke_without_command=True)(_which)

@@ -101,7 +101,7 @@ def external_capture(payment: Payment, command: cmd.RecordExternalCapture) -> Ev
     for operation in payment.unfinished:
         if operation.kind in (OperationKind.CAPTURE, OperationKind.VOID) and not operation.compensates:
             raise OperationInDoubt(f"a {operation.kind} of {payment.id} is under way; it may be this one.")
-    if command.once and command.amount_minor == payment.captured_minor:
+    if command.once and 0 < command.amount_minor == payment.captured_minor:
         return ()  # There can be no other capture: it is told once more, under another name.
     room(payment, command.operation_id)
     left = payment.capturable_minor

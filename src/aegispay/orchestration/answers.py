@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable
 
-from aegispay.domain.errors import AegisPayError, PaymentNotFound, StaleFence
+from aegispay.domain.errors import AegisPayError, StaleFence
 from aegispay.domain.events import Event, OperationKind
 from aegispay.domain.evolve import evolve, fold
 from aegispay.domain.payment import ACTION_AGAIN, Operation, OperationStatus, Payment
@@ -61,8 +61,13 @@ class Answers:
             return _current(payment, claim)
         if ending is not None and version != begun + 1:
             # It may have ended more than once: a refund that failed after all, a capture found after it was given up.
-            events = await self._engine.store.load_events(payment.id, until_version=version)
-            payment = _told(events, ending.id)
+            # A confirmation that ends while a person looks is answered by where that leaves the payment.
+            until = payment.version if ending.kind is OperationKind.CONFIRM else version
+            events = await self._engine.store.load_events(payment.id, until_version=until)
+            told = _told(events, ending.id)
+            if told is None:
+                return _current(payment, claim)
+            payment = told
         elif version != payment.version:
             payment = fold(await self._engine.store.load_events(payment.id, until_version=version))
         result = _current(payment, claim)
@@ -125,8 +130,9 @@ def _ended(payment: Payment, operation: Operation) -> bool:
     return back.status is OperationStatus.APPROVED or back.undone
 
 
-def _told(events: list[Event], operation_id: str) -> Payment:
-    """The payment as it was when this operation was first done, or else when it first ended.
+def _told(events: list[Event], operation_id: str) -> Payment | None:
+    """The payment as it was when this operation was first done, or else when it first ended; None while a person looks who
+    was asked what became of a confirmation.
 
     A yes stays, for somebody acted on it. A no that was wrong does not: whoever heard it again would do it a second time.
     """
@@ -137,11 +143,11 @@ def _told(events: list[Event], operation_id: str) -> Payment:
         operation = payment.operation(operation_id)
         if operation is None or not _ended(payment, operation):
             continue
+        if operation.kind is OperationKind.CONFIRM and payment.state is PaymentState.NEEDS_REVIEW:
+            continue
         first = first or payment
         if operation.status is OperationStatus.APPROVED:
             return payment
-    if first is None:
-        raise PaymentNotFound
     return first
 
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from aegispay.domain.errors import OperationInDoubt, StaleFence, VersionConflict
 from aegispay.domain.payment import Operation, Payment
+from aegispay.orchestration.doubt import is_at_work
 from aegispay.orchestration.journal import Journal
 from aegispay.orchestration.rows import NEVER_SENT, Rows
 from aegispay.orchestration.settings import HARD_TIMEOUT_MARGIN_S, Settings
@@ -64,7 +65,7 @@ class Leases:
         Raises `OperationInDoubt` while somebody's lease runs.
         """
         row = await self._store.find_in_flight(operation.id)
-        if row is not None and row.owner and row.due_at_us > self._clock.steady_us():
+        if row is not None and is_at_work(row, self._clock.steady_us(), self._settings.lease_s):
             raise OperationInDoubt(
                 f"{operation.kind} {operation.id} at {operation.gateway} is being tried at this moment.",
                 payment_id=row.payment_id,

@@ -28,6 +28,7 @@ from aegispay.orchestration.followups import FollowUp, FollowUps
 from aegispay.orchestration.hooks import Hooks
 from aegispay.orchestration.inbound import Inbound
 from aegispay.orchestration.journal import Journal
+from aegispay.orchestration.known import NOT_FOUND, PERSON
 from aegispay.orchestration.persons_word import Word, check_word
 from aegispay.orchestration.requests import (
     DEFAULT_MERCHANT,
@@ -250,7 +251,8 @@ class Orchestrator:
         return await self._follow_ups.get(payment, merchant_id)
 
     async def sync(self, payment: str, merchant_id: str = DEFAULT_MERCHANT) -> Result:
-        """Looks the payment's open operations and ended attempts up at their gateways now, and records what is found.
+        """Looks the payment's open operations and those that may have ended otherwise up at their gateways now, and records
+        what is found: ended attempts, and what a look-up did not find, or a person.
 
         Moves no money but to give it back: a success that turns up where another was recorded, or in doubt where the
         merchant's policy says so.
@@ -258,11 +260,11 @@ class Orchestrator:
         self._check_running()
         found = await self.get(payment, merchant_id)
         for operation in found.operations:
-            ended = operation.attempt and operation.status in (
-                OperationStatus.DECLINED,
-                OperationStatus.NOT_SENT,
+            ended = operation.attempt and operation.status is OperationStatus.DECLINED
+            not_seen = operation.status is OperationStatus.NOT_SENT and (
+                operation.attempt or operation.code in (NOT_FOUND, PERSON)
             )
-            if operation.unfinished or ended:
+            if operation.unfinished or ended or not_seen:
                 found = await self._sync_operation(await self.engine.journal.load(found.id), operation.id)
         return payment_result(found)
 

@@ -33,6 +33,8 @@ class Word(NamedTuple):
     """The operation that the review is about had no effect."""
     took_effect: str | None = None
     """It went through, in full, and this is what the gateway calls it."""
+    operation_id: str | None = None
+    """The operation that they looked for, if they say: the review may be about another one by now."""
 
     @property
     def ends_doubt(self) -> bool:
@@ -43,6 +45,8 @@ def check_word(word: Word) -> Word:
     """The word as it is recorded. Raises `InvalidRequest` where it contradicts itself or names nothing."""
     if sum((bool(word.reversed_by_hand), bool(word.no_effect), word.took_effect is not None)) > 1:
         raise InvalidRequest("a person says one of `reversed_by_hand`, `no_effect` and `took_effect`.")
+    if word.operation_id is not None and not word.ends_doubt:
+        raise InvalidRequest("`operation_id` goes with `no_effect` or `took_effect`.")
     reference = check_text("took_effect", word.took_effect, REFERENCE_LENGTH_MAX)
     if reference is None:
         return word
@@ -73,6 +77,7 @@ class PersonsWord:
             if _said_of(events, word):
                 return payment
             raise _nothing_to_say(payment, operation)
+        _check_meant(payment, operation, word)
         self._check_not_repeated(payment, operation, events, word, reason)
         await self._check_reference(payment, operation, word.took_effect)
         row = await self._engine.leases.waiting(operation)
@@ -121,6 +126,17 @@ class PersonsWord:
                 payment_id=payment.id,
                 hint=f"Look at its dashboard again, for {operation.kind} {operation.id}.",
             )
+
+
+def _check_meant(payment: Payment, operation: Operation, word: Word) -> None:
+    """Raises `InvalidState` where they looked for another operation than the one that the review is about by now."""
+    if word.operation_id not in (None, operation.id):
+        raise InvalidState(
+            f"{payment.id} is in review about {operation.kind} {operation.id} at {operation.gateway}, not about"
+            f" {word.operation_id}.",
+            payment_id=payment.id,
+            hint="Look for that one, and say what became of it.",
+        )
 
 
 def named_by_review(events: Sequence[Event]) -> str | None:

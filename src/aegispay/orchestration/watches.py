@@ -65,4 +65,8 @@ class Watches:
             if payment.review is None:
                 await engine.leases.hand_over(payment, row, again_s)
                 return
-        await engine.leases.release(payment, row)
+        if isinstance(outcome, Pending):
+            # It will end, and what it took or gave back then belongs into our books.
+            await engine.leases.hand_over(payment, row, REVIEWED_INTERVAL_S)
+        else:
+            await engine.leases.release(payment, row)
