@@ -51,7 +51,7 @@ _ASKED_ABOUT_LATE = (
     "captured_beyond_authorized",
     "failed, and the gateway does not say that it had no effect",
 )
-"""What a person may be asked where a PSP breaks its promise: what landed late cannot be told from what was asked for since."""
+"""What a person may be asked where a PSP breaks its promise: what landed late looks like what was asked for since."""
 _ENDED_WITHOUT = (OperationStatus.DECLINED, OperationStatus.NOT_SENT)
 
 
