@@ -30,6 +30,7 @@ from tests.fakes.braintree_calls import (
     found,
     refund,
     sale,
+    schema,
 )
 from tests.fakes.raw_server import Peer, answer, raw_server, refused_port
 
@@ -61,6 +62,7 @@ async def braintree(
 ) -> AsyncIterator[tuple[BraintreeGateway, list[Seen]]]:
     """An adapter before a server that executes its documents on what the route returns, or sends bytes as they are."""
     seen: list[Seen] = []
+    schema()  # Where it is absent the test is skipped, which the server could not do.
 
     async def script(peer: Peer) -> None:
         while raw := await peer.request():

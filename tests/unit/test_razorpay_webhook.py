@@ -59,7 +59,10 @@ def test_signatures_agree_with_the_official_sdk_in_both_directions():
     client = razorpay.Client(auth=(KEY_ID, "key_secret"))
     ours = gateway("key_secret")
     checked = 0
-    raw = (_ROOT / "psp/razorpay/sdk-python/fake_payment_authorized_webhook.json").read_bytes()
+    file = _ROOT / "psp/razorpay/sdk-python/fake_payment_authorized_webhook.json"
+    if not file.is_file():
+        pytest.skip("the fixtures of Razorpay's SDK are absent (set AEGISPAY_SHARED)")
+    raw = file.read_bytes()
     vector = "d60e67fd884556c045e9be7dad57903e33efc7172c17c6e3ef77db42d2b366e9"
     assert ours.parse_webhook({"X-Razorpay-Signature": vector}, raw, 0)
     for body in (raw, b"{}", '{"name": "Z\u00f6e \u20b9"}'.encode()):
