@@ -171,6 +171,21 @@ FINDINGS = (
         )
         for seed in (1648, 2040, 2424)
     ),
+    *(
+        Finding(
+            seed,
+            "dashboard",
+            "the oracle did not know that a person is asked where a confirmation is answered by somebody's void",
+            "simulation/test_simulation.py::test_no_promise_is_broken",
+        )
+        for seed in (1029, 1127)
+    ),
+    Finding(
+        1451,
+        "dashboard",
+        "the oracle did not know that a refund told of during a day of doubt is left in the list of notices",
+        "simulation/test_simulation.py::test_no_promise_is_broken",
+    ),
     Finding(
         3,
         "dashboard",
